@@ -1,0 +1,87 @@
+"""Starting a server on a free loopback port and ending it, whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import build
+from bench.machine import Cores, pinned
+from bench.roster import Server
+
+START_LIMIT = 20.0  # seconds until it listens
+LOG_TAIL = 600  # characters of its stderr shown when it does not
+
+
+class DidNotStart(Exception):
+    """A server ended, or did not listen in time; the text says what it printed."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that listens."""
+
+    server: Server
+    pid: int
+    port: int
+    cores: Cores
+
+
+@contextlib.contextmanager
+def running(server: Server, cores: Cores) -> Iterator[Running]:
+    """The server on the server's core; killed, with its folder, at the end. Raises ``DidNotStart``."""
+    build.BUILD.mkdir(exist_ok=True)
+    # Not the system's folder for temporary files, which may be memory: a store must meet a real disk.
+    scratch = Path(tempfile.mkdtemp(prefix="run-", dir=build.BUILD))
+    port = _free_port()
+    log = scratch / "stderr"
+    process = _spawn(server, cores.server, port=port, scratch=scratch, log=log)
+    try:
+        _wait_until_listening(process, port, log)
+        yield Running(server, process.pid, port, cores)
+    finally:
+        _kill(process)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _spawn(server: Server, core: int, *, port: int, scratch: Path, log: Path) -> subprocess.Popen[bytes]:
+    python = build.peers_python() if server.peer else sys.executable
+    names = {"python": python, "port": str(port), "scratch": str(scratch), "bin": str(build.BUILD)}
+    env = os.environ | {name: value.format(**names) for name, value in server.env}
+    command = [part.format(**names) for part in server.command]
+    with pinned(core), log.open("wb") as stderr:
+        return subprocess.Popen(
+            command, cwd=build.HERE.parent, env=env, start_new_session=True, stdout=subprocess.DEVNULL, stderr=stderr
+        )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + START_LIMIT
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.05)
+    said = log.read_text(errors="replace").strip()
+    raise DidNotStart(said[-LOG_TAIL:] or f"it did not listen within {START_LIMIT:.0f} s")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

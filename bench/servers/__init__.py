@@ -1,0 +1,1 @@
+"""One small app for each Python server; all of them emit the events of ``source.py``."""

@@ -1,0 +1,31 @@
+"""Starlette's StreamingResponse over a generator of ready bytes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
+
+from bench.servers.source import frame, one_token, run_id, tokens
+
+
+async def frames(source: AsyncIterator[tuple[int, str]]) -> AsyncIterator[bytes]:
+    run = run_id()
+    async for number, text in source:
+        yield frame(run, number, text)
+
+
+async def stream(request: Request) -> StreamingResponse:
+    query = request.query_params
+    source = tokens(float(query["seconds"]), float(query["rate"]))
+    return StreamingResponse(frames(source), media_type="text/event-stream")
+
+
+async def idle(request: Request) -> StreamingResponse:
+    return StreamingResponse(frames(one_token()), media_type="text/event-stream")
+
+
+app = Starlette(routes=[Route("/stream", stream), Route("/idle", idle)])

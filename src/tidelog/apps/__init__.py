@@ -1,0 +1,1 @@
+"""The built-in applications, built on the public API only."""

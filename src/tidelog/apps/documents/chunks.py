@@ -1,0 +1,104 @@
+"""Cuts a document into chunks of about one screen paragraph: never across a heading, inside code or in mid-sentence
+where that can be helped. A chunk knows where it stands, so that an answer can say so."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tidelog.apps.documents.blocks import Block, blocks
+from tidelog.apps.documents.folder import Document
+
+CHUNK_CHARS: Final = 800
+WHOLE_FACTOR: Final = 3  # code and tables are worth more whole: they are cut only beyond this many chunk sizes
+
+_SENTENCE_END: Final = re.compile(r"[。！？!?…]+[”」』）)\"']*|[.](?=\s)[\"')]*|\n")
+_SPACE: Final = re.compile(r"\s")
+_LINE_END: Final = re.compile(r"\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A stretch of one document under one heading: `text` is `document.text[start:end]`.
+
+    `headings` leads from the top of the document to the chunk. The offsets of `blocks` are the document's.
+    """
+
+    path: str
+    title: str
+    headings: tuple[str, ...]
+    text: str
+    start: int
+    end: int
+    blocks: tuple[Block, ...]
+
+    @property
+    def id(self) -> str:
+        """Names the chunk among all documents of the folder, as long as its document does not change."""
+        return f"{self.path}#{self.start}"
+
+    def of(self, block: Block) -> str:
+        """The text of one of its blocks."""
+        return self.text[block.start - self.start : block.end - self.start]
+
+
+def chunks(document: Document, *, size: int = CHUNK_CHARS) -> Iterator[Chunk]:
+    """Yields the chunks of a document in order, of at most about `size` characters; code and tables may be longer."""
+    for headings, section in _sections(blocks(document.text)):
+        pieces = (piece for block in section for piece in _cut(document.text, block, size))
+        for group in _packed(pieces, size):
+            start, end = group[0].start, group[-1].end
+            yield Chunk(document.path, document.title, headings, document.text[start:end], start, end, tuple(group))
+
+
+def _sections(found: list[Block]) -> Iterator[tuple[tuple[str, ...], list[Block]]]:
+    """The blocks under each path of headings; a heading with nothing at all below it is its own text."""
+    path: list[Block] = []
+    body: list[Block] = []
+    for block in [*found, None]:
+        if block is not None and block.kind != "heading":
+            body.append(block)
+            continue
+        childless = bool(path) and (block is None or block.level <= path[-1].level)
+        if body or childless:
+            yield tuple(heading.info for heading in path if heading.info), body or path[-1:]
+        body = []
+        if block is not None:
+            path = [heading for heading in path if heading.level < block.level] + [block]
+
+
+def _packed(pieces: Iterable[Block], size: int) -> Iterator[list[Block]]:
+    group: list[Block] = []
+    for piece in pieces:
+        if group and piece.end - group[0].start > size:
+            yield group
+            group = []
+        group.append(piece)
+    if group:
+        yield group
+
+
+def _cut(text: str, block: Block, size: int) -> Iterator[Block]:
+    rigid = block.kind in ("code", "table")
+    if block.end - block.start <= (size * WHOLE_FACTOR if rigid else size):
+        yield block
+        return
+    kind, start = block.kind, block.start
+    while start < block.end:
+        end = _cut_at(text, start, min(start + size, block.end), block.end, rigid=rigid)
+        yield replace(block, kind=kind, start=start, end=end)
+        kind = "prose" if kind == "item" else kind
+        start = end
+        while start < block.end and text[start].isspace():
+            start += 1
+
+
+def _cut_at(text: str, start: int, limit: int, end: int, *, rigid: bool) -> int:
+    """The last good place to cut in `text[start:limit]`; the limit itself when there is none past the middle."""
+    if limit == end:
+        return end
+    for boundary in (_LINE_END,) if rigid else (_SENTENCE_END, _SPACE):
+        places = [match.end() for match in boundary.finditer(text, (start + limit) // 2, limit)]
+        if places:
+            return places[-1]
+    return limit

@@ -1,0 +1,46 @@
+"""What others ask of a run: the records of its control log, which many write and its owner obeys."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Control(msgspec.Struct, frozen=True, tag_field="kind", kw_only=True):
+    """One request to the owner of a run, or one fact about it that only others know."""
+
+
+class Stop(Control, frozen=True, kw_only=True, tag="stop"):
+    """End the run as stopped."""
+
+
+class Watched(Control, frozen=True, kw_only=True, tag="watched"):
+    """The process `by` has `viewers` of this run. It counts for runs with `on_leave=cancel_after(...)`."""
+
+    by: str
+    viewers: int
+
+
+class Succeeded(Control, frozen=True, kw_only=True, tag="succeeded"):
+    """The run `by` continues or retries this one."""
+
+    by: str
+    mode: str
+
+
+AnyControl = Stop | Watched | Succeeded
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[AnyControl] = msgspec.json.Decoder(AnyControl)
+
+
+def encode(control: Control) -> bytes:
+    """The control record as JSON."""
+    return _encoder.encode(control)
+
+
+def decode(data: bytes) -> AnyControl | None:
+    """The control record, or None for a kind that this version does not know."""
+    try:
+        return _decoder.decode(data)
+    except msgspec.ValidationError:
+        return None

@@ -1,0 +1,1 @@
+"""Vocabularies of the wire: pure folds over a log."""

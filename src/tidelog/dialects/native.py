@@ -1,0 +1,33 @@
+"""`native`: every record is a frame that explains itself, `seq` and `type` inside (spec §6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from tidelog.frame import Frame
+from tidelog.log import Record
+
+
+class Native:
+    """Implements `seams.Dialect`. The bytes of the log go out as they are."""
+
+    in_band: ClassVar[bool] = False
+    stateless: ClassVar[bool] = True
+    broken = False
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+
+    def encode(self, record: Record) -> Iterable[Frame]:
+        """One frame a record."""
+        data = b'{"seq":%d,%b' % (record.seq, record.data[1:])
+        return (Frame(data, None, f"{self._run}.{record.epoch}.{record.seq}"),)
+
+    def prelude(self) -> Iterable[Frame]:
+        """Nothing: any suffix of a native stream is legal."""
+        return ()
+
+    def farewell(self, retry: int) -> Iterable[Frame]:
+        """A frame of its own type, which readers that do not know it ignore."""
+        return (Frame(b'{"type":"reconnect","retry":%d}' % retry),)

@@ -1,0 +1,46 @@
+"""`text`: the bare text of the answer, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from tidelog import events as e
+from tidelog.frame import Frame
+from tidelog.log import Record
+
+
+class Text:
+    """Implements `seams.Dialect`. A run that fails leaves it `broken`: text has no words for an error."""
+
+    in_band: ClassVar[bool] = False
+    stateless: ClassVar[bool] = True
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+        self.broken = False
+
+    def encode(self, record: Record) -> Iterable[Frame]:
+        """The text of a delta or snapshot."""
+        event = e.decode(record.data)
+        if isinstance(event, e.TextDelta | e.TextSnapshot):
+            return (Frame(utf8(event.text), None, f"{self._run}.{record.epoch}.{record.seq}"),)
+        if isinstance(event, e.RunEnded):
+            self.broken = event.outcome not in ("completed", "stopped")
+        return ()
+
+    def prelude(self) -> Iterable[Frame]:
+        """Nothing."""
+        return ()
+
+    def farewell(self, retry: int) -> Iterable[Frame]:
+        """Nothing: bare text cannot say it."""
+        return ()
+
+
+def utf8(text: str) -> bytes:
+    """The text as UTF-8; surrogate pairs become the character they mean, lone ones U+FFFD."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()

@@ -1,0 +1,150 @@
+"""Errors, and who is to blame for each.
+
+    TidelogError
+    ├── CallerError            whoever called us: a request, or the application's own code
+    │   ├── InvalidRequest     makes no sense (a malformed cursor, an unknown option)
+    │   ├── Refused            makes sense and is not allowed (cross-site, prefetch, draining)
+    │   ├── NotFound           no such run, or not yours
+    │   ├── Mismatch           contradicts what is stored (idempotency, a verb in the wrong state)
+    │   ├── CursorAhead        a position that this log has never reached
+    │   └── TooLarge           over a named limit
+    ├── SourceError            whatever produces the events: a provider, a tool, a limit of time
+    │   └── InvalidEvent       the source broke the grammar
+    ├── PeerError              the viewer went away or takes nothing
+    └── StoreError             the log's keeper
+        ├── Conflict           someone else owns the log, or has written since
+        ├── Gone               the log was dropped
+        └── Unavailable        it cannot be reached or is not ours to open
+
+Every error carries a `code` of spec/PROTOCOL.md §9. Which HTTP status a code means is told in one place, server/status.py.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+Code = Literal[
+    "invalid_request", "invalid_cursor", "invalid_event", "cross_site", "prefetch", "not_found", "idempotency_mismatch",
+    "not_ended", "not_repeatable", "expired", "cursor_ahead", "too_large", "rate_limited", "internal", "provider_error",
+    "overloaded", "store_unavailable", "interrupted", "timed_out",
+]  # fmt: skip
+
+SENTENCES: dict[str, str] = {
+    "invalid_request": "The request makes no sense.",
+    "invalid_cursor": "The cursor is malformed.",
+    "invalid_event": "The application produced an event that is not allowed here.",
+    "cross_site": "The request comes from another site.",
+    "prefetch": "A prefetch does not start a run.",
+    "not_found": "There is no such run.",
+    "idempotency_mismatch": "This idempotency key was used with another request.",
+    "not_ended": "The run has not ended yet.",
+    "not_repeatable": "The request of this run cannot be repeated.",
+    "expired": "The run was dropped by retention.",
+    "cursor_ahead": "The cursor lies beyond what the log holds.",
+    "too_large": "A size limit was exceeded.",
+    "rate_limited": "The provider is busy.",
+    "internal": "Something went wrong on the server.",
+    "provider_error": "The provider failed.",
+    "overloaded": "The server is overloaded.",
+    "store_unavailable": "The store is not available.",
+    "interrupted": "The run was interrupted because its server went away.",
+    "timed_out": "The run took too long.",
+}
+"""The public sentence of each code: what the wire shows when the application chose no words of its own."""
+
+RETRYABLE = frozenset(
+    {"rate_limited", "internal", "provider_error", "overloaded", "store_unavailable", "interrupted", "timed_out"}
+)
+
+
+class TidelogError(Exception):
+    """Everything that tidelog raises. `code` is stable; `str(error)` is safe to show to a user of the application."""
+
+    default_code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str = "", *, code: str | None = None, retry_after: float | None = None) -> None:
+        self.code = code or self.default_code
+        self.message = message or SENTENCES.get(self.code, "Something went wrong.")
+        self.retry_after = retry_after
+        super().__init__(self.message)
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.code in RETRYABLE
+
+
+class CallerError(TidelogError):
+    """Whoever called is to blame."""
+
+    default_code = "invalid_request"
+
+
+class InvalidRequest(CallerError):
+    """The request makes no sense."""
+
+
+class Refused(CallerError):
+    """The request makes sense and is not allowed."""
+
+    default_code = "cross_site"
+
+
+class NotFound(CallerError):
+    """No such run or thread, or not the caller's."""
+
+    default_code = "not_found"
+
+
+class Mismatch(CallerError):
+    """The request contradicts what is stored. `successor` names the run that already took its place, if any."""
+
+    default_code = "idempotency_mismatch"
+
+
+class CursorAhead(CallerError):
+    """A position that this log has never reached, or that belongs to records that were lost."""
+
+    default_code = "cursor_ahead"
+
+
+class TooLarge(CallerError):
+    """A body, an event or a run is over its limit."""
+
+    default_code = "too_large"
+
+
+class SourceError(TidelogError):
+    """The source failed. Raise it in a run to choose the code, the words and `retry_after` (seconds) that users see."""
+
+    default_code = "provider_error"
+
+
+class InvalidEvent(SourceError):
+    """The source broke the grammar: a delta for a closed part, an event after the end, something that is no event."""
+
+    default_code = "invalid_event"
+
+
+class PeerError(TidelogError):
+    """The viewer went away, or took nothing for `send_timeout` seconds."""
+
+
+class StoreError(TidelogError):
+    """The store refused or failed."""
+
+    default_code = "store_unavailable"
+
+
+class Conflict(StoreError):
+    """Another writer owns the log, or has appended since. Nothing was written."""
+
+
+class Gone(StoreError):
+    """The log was dropped: `code` is `not_found` after a deletion, `expired` after retention."""
+
+    default_code = "not_found"
+
+
+class Unavailable(StoreError):
+    """The store cannot be reached, or its file is not one that this version may open."""

@@ -1,0 +1,55 @@
+"""The head of a run's log: what must be known of a run without reading its records."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tidelog.events import Error, Mode, Outcome, TokenUsage
+
+
+class StoredRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The request that started a run, so that it can be dispatched again. Headers are never kept.
+
+    `body` is the JSON text of the body, or None where there was none.
+    """
+
+    method: str
+    path: str
+    query: str = ""
+    body: str | None = None
+
+
+class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Written when the run starts and when it ends. Times are Unix time in seconds."""
+
+    run: str
+    thread: str
+    message: str
+    created: float
+    principal: str | None = None
+    route: str | None = None
+    """The path whose endpoint started it, without `root_path`; None for `tide.start`."""
+    request: StoredRequest | None = None
+    cancel_after: float | None = None
+    """Seconds after the last viewer left at which the run is stopped; None: it goes on."""
+    of: str | None = None
+    mode: Mode | None = None
+    ended: float | None = None
+    outcome: Outcome | None = None
+    error: Error | None = None
+    usage: TokenUsage | None = None
+    can: tuple[str, ...] = ()
+
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Head] = msgspec.json.Decoder(Head)
+
+
+def encode(head: Head) -> bytes:
+    """The head as JSON."""
+    return _encoder.encode(head)
+
+
+def decode(data: bytes) -> Head:
+    """The head that `encode` wrote."""
+    return _decoder.decode(data)

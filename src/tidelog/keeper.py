@@ -1,0 +1,111 @@
+"""The keeper: ends what dead processes left behind, and drops what is old."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Final
+
+from tidelog import events as e
+from tidelog import head as heads
+from tidelog.errors import Conflict, Gone, StoreError
+from tidelog.grammar import Grammar
+from tidelog.log import Lease, Record, Tail, control_log, run_log
+from tidelog.run import ended_head, ending
+from tidelog.seams import Expiring, Leasing, Store
+
+log = logging.getLogger("tidelog")
+
+LEASE_PATIENCE: Final = 8.0
+"""Seconds for which a process's lease must stand still before its runs are ended."""
+RETENTION: Final = 7 * 24 * 3600.0
+"""Seconds for which ended runs are kept."""
+EXPIRE_EVERY: Final = 600.0
+
+
+class Keeper:
+    """Looks around every quarter of `lease_patience`. `retention` None keeps runs for ever."""
+
+    def __init__(
+        self, store: Store, *, lease_patience: float = LEASE_PATIENCE, retention: float | None = RETENTION
+    ) -> None:
+        self._store = store
+        self._patience = lease_patience
+        self._retention = retention
+
+    async def work(self) -> None:
+        """For ever; a store that fails is tried again."""
+        expire_at = 0.0
+        while True:
+            try:
+                await self.reap()
+                if time.monotonic() >= expire_at:
+                    expire_at = time.monotonic() + EXPIRE_EVERY
+                    await self.expire()
+            except StoreError as error:
+                log.warning("tidelog: looking after old runs failed, will try again: %s", error)
+            await asyncio.sleep(self._patience / 4)
+
+    async def reap(self) -> None:
+        """End the runs of dead owners as `interrupted`."""
+        if not isinstance(self._store, Leasing):
+            return
+        for name in await self._store.orphans(self._patience):
+            if name.startswith("run/"):
+                await self._end(name, "interrupted", e.Error.of("interrupted"), take=True)
+
+    async def expire(self) -> None:
+        """Drop what ended longer than `retention` ago."""
+        if self._retention is None or not isinstance(self._store, Expiring):
+            return
+        for name in await self._store.expire(time.time() - self._retention):
+            await self._store.drop(control_log(name.partition("/")[2]))
+
+    async def end_lost(self, run: str, error: e.Error) -> bool:
+        """Store the ending of a run of this process whose store had failed; False if it still fails."""
+        try:
+            await self._end(run_log(run), "failed", error, take=False)
+        except StoreError:
+            return False
+        return True
+
+    async def _end(self, name: str, outcome: e.Outcome, error: e.Error, *, take: bool) -> None:
+        """Close the log legally from wherever it was cut."""
+        tail = await self._store.tail(name)
+        if tail is None or tail.ended:
+            return
+        try:
+            grammar, usage = await self._replay(name)
+            last = ending(outcome, error, usage)
+            epoch = tail.epoch + 1 if take else tail.epoch
+            records = _number(tail, epoch, (*grammar.closing(outcome), last))
+            head = heads.encode(ended_head(heads.decode(tail.head), last))
+            if take and isinstance(self._store, Leasing):
+                await self._store.take(name, tail.last, records, head=head)
+            else:
+                lease = Lease(tail.owner, epoch)
+                await self._store.append(name, tail.last, records, lease=lease, head=head, ended=True)
+            log.warning("run %s ended for its owner: %s", name.partition("/")[2], outcome)
+        except (Conflict, Gone):
+            pass  # somebody else was first
+
+    async def _replay(self, name: str) -> tuple[Grammar, e.TokenUsage]:
+        grammar, usage, after = Grammar(), e.TokenUsage(), 0
+        while True:
+            page = await self._store.read(name, after)
+            for record in page.records:
+                event = e.decode(record.data)
+                if event is not None:
+                    grammar.accept(event)
+                if isinstance(event, e.Usage):
+                    usage = e.TokenUsage(event.input, event.output, event.source)
+                after = record.seq
+            if not page.more:
+                return grammar, usage
+            await asyncio.sleep(0)
+
+
+def _number(tail: Tail, epoch: int, events: tuple[e.Event, ...]) -> list[Record]:
+    now = time.time()
+    return [Record(tail.last + n, now, e.encode(event), epoch) for n, event in enumerate(events, 1)]

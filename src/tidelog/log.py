@@ -1,0 +1,88 @@
+"""The values of a log: records, tails, leases, and how logs are named."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from typing import Final, Literal, NamedTuple
+
+from tidelog.errors import InvalidRequest
+
+State = Literal["running", "ended"]
+
+RUN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_CURSOR: Final = re.compile(r"([A-Za-z0-9_-]{1,64})\.(\d{1,9})\.(\d{1,15})")
+
+
+class Record(NamedTuple):
+    """An event in its place. `data` is the event's JSON, encoded once; `at` is Unix time in seconds."""
+
+    seq: int
+    at: float
+    data: bytes
+    epoch: int = 1
+
+
+class Tail(NamedTuple):
+    """What a log knows of its end. `head` is a small blob that its writer keeps with it."""
+
+    first: int
+    last: int
+    ended: bool
+    epoch: int
+    head: bytes
+    owner: str = ""
+    """The process that holds the lease; empty where nobody does."""
+
+
+class Lease(NamedTuple):
+    """The right to append: it holds as long as the store knows `owner` as alive and the log's epoch is `epoch`."""
+
+    owner: str
+    epoch: int = 1
+
+
+class Position(NamedTuple):
+    """A place in a run's log, as it travels: `<run>.<epoch>.<seq>`."""
+
+    run: str
+    epoch: int
+    seq: int
+
+    def __str__(self) -> str:
+        return f"{self.run}.{self.epoch}.{self.seq}"
+
+
+def parse_position(text: str) -> Position | None:
+    """The position in an SSE id; None for an id that is not ours.
+
+    Raises `InvalidRequest` (`invalid_cursor`) for one that has our form and makes no sense.
+    """
+    text = text.strip()
+    if text.count(".") != 2:
+        return None
+    found = _CURSOR.fullmatch(text)
+    if found is None or found[2] == "0":
+        raise InvalidRequest(code="invalid_cursor")
+    return Position(found[1], int(found[2]), int(found[3]))
+
+
+def new_id() -> str:
+    """26 lowercase base32 characters: 128 random bits."""
+    return base64.b32encode(os.urandom(16)).decode().rstrip("=").lower()
+
+
+def run_log(run: str) -> str:
+    """The name of the run's log of records."""
+    return f"run/{run}"
+
+
+def control_log(run: str) -> str:
+    """The name of the log of what others ask of the run."""
+    return f"control/{run}"
+
+
+def thread_log(thread: str, principal: str | None) -> str:
+    """The name of the log of a thread's runs: threads belong to a principal, so the name holds both."""
+    return f"thread/{len(principal or '')}:{principal or ''}/{thread}"

@@ -1,0 +1,60 @@
+"""Name to leaf: four tables, then the entry points of installed packages. A leaf is imported when it is first used.
+
+The rows also enrol a leaf in the conformance tests.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Final, cast
+
+from tidelog.errors import InvalidRequest
+from tidelog.seams import Dialect, Framing, Store
+
+STORES: Final = {
+    "memory": "tidelog.stores.memory:MemoryStore",
+    "sqlite": "tidelog.stores.sqlite:SqliteStore",
+}
+DIALECTS: Final = {
+    "native": "tidelog.dialects.native:Native",
+    "text": "tidelog.dialects.text:Text",
+    "simple": "tidelog.dialects.tutorial:Simple",
+    "sse-text": "tidelog.dialects.tutorial:SseText",
+}
+FRAMINGS: Final = {
+    "sse": "tidelog.transports.sse:Sse",
+    "lines": "tidelog.transports.lines:Lines",
+    "text": "tidelog.transports.lines:Bare",
+}
+SOURCES: Final[dict[str, str]] = {
+    "values": "tidelog.sources.values:Values",
+}
+_GROUPS: Final = {"store": STORES, "dialect": DIALECTS, "framing": FRAMINGS, "source": SOURCES}
+
+
+def store(url: str) -> Store:
+    """The store of a URL like `memory:` or `sqlite:///tidelog.db`, not yet started. Raises `InvalidRequest` for an unknown scheme."""
+    scheme = url.partition(":")[0].partition("+")[0]
+    return cast(Store, _load("store", scheme)(url))
+
+
+def dialect(name: str) -> type[Dialect]:
+    """The dialect of this name. Raises `InvalidRequest` for an unknown one."""
+    return cast("type[Dialect]", _load("dialect", name))
+
+
+def framing(name: str) -> type[Framing]:
+    """The framing of this name. Raises `InvalidRequest` for an unknown one."""
+    return cast("type[Framing]", _load("framing", name))
+
+
+def _load(kind: str, name: str) -> Any:
+    table = _GROUPS[kind]
+    target = table.get(name)
+    if target is None:
+        for point in entry_points(group=f"tidelog.{kind}s", name=name):
+            return point.load()
+        raise InvalidRequest(f"There is no {kind} {name!r}; there are {', '.join(sorted(table))}.")
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,183 @@
+"""The four seams: what a source, a dialect, a framing and a store must do. A leaf is one file and one row in `registry`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+from tidelog.bell import Bell
+from tidelog.events import Event
+from tidelog.frame import Frame
+from tidelog.log import Lease, Record, Tail
+
+BATCH_BYTES = 256 * 1024
+"""The most that one read hands out, counting RECORD_COST for each record beside its data."""
+RECORD_COST = 128
+
+
+class Translator(Protocol):
+    """Turns a library's chunks into events. Pure: any chunking gives the same events."""
+
+    def feed(self, chunk: Any) -> Iterable[Event]:
+        """The events that this chunk completes."""
+        ...
+
+    def end(self) -> Iterable[Event]:
+        """The events that the end of the stream completes."""
+        ...
+
+
+class Dialect(Protocol):
+    """One vocabulary of the wire: a pure fold over a log, from its first record on.
+
+    To resume at k the fold takes records 1 to k silently; then `prelude` says what makes a stream legal from there.
+    """
+
+    in_band: ClassVar[bool]
+    """Everything after validation is told in the stream: the status is 200 at once."""
+    stateless: ClassVar[bool]
+    """`encode` needs no earlier records, so that a viewer may resume without a replay."""
+    broken: bool
+    """The log ended in a way that this dialect has no words for: the stream must not look complete."""
+
+    def __init__(self, run: str) -> None: ...
+
+    def encode(self, record: Record) -> Iterable[Frame]:
+        """The frames of this record; only the last carries its id."""
+        ...
+
+    def prelude(self) -> Iterable[Frame]:
+        """The frames that come first on a connection that resumes where the fold stands."""
+        ...
+
+    def farewell(self, retry: int) -> Iterable[Frame]:
+        """The frames that ask a viewer to come back in `retry` ms, because the server goes. They carry no id."""
+        ...
+
+
+class Framing(Protocol):
+    """How frames become bytes."""
+
+    media_type: ClassVar[str]
+    heartbeat: ClassVar[bytes]
+    """Bytes that mean nothing to a reader; empty where the framing has none."""
+
+    def __init__(self, retry: int) -> None:
+        """One framing serves one viewer, which should wait `retry` ms before it comes back."""
+        ...
+
+    def encode(self, frame: Frame) -> bytes:
+        """The frame as bytes, complete in itself; empty where this framing has no words for it."""
+        ...
+
+
+class Page(NamedTuple):
+    """What one read gives. `more`: a limit cut it, read again at once. `ended`: the log is ended and this reaches its end."""
+
+    records: Sequence[Record]
+    more: bool
+    ended: bool
+
+
+class Store(Protocol):
+    """Keeps logs. Every implementation passes the same conformance suite (`tidelog.testing.conformance`).
+
+    `start` binds the store to the running loop; every other method is called on that loop only.
+    """
+
+    async def start(self, owner: str) -> None:
+        """Open for the process `owner` and begin to beat its lease. Raises `Unavailable`."""
+        ...
+
+    async def aclose(self) -> None:
+        """Store what is pending, give up the lease and close. Ring every bell."""
+        ...
+
+    async def open(
+        self, log: str, head: bytes, *, records: Sequence[Record] = (), principal: str = "",
+        key: str | None = None, fingerprint: bytes | None = None,
+    ) -> str:  # fmt: skip
+        """Create the log with its first records at epoch 1, owned by this process; return its name.
+
+        With an idempotency `key` that was used before: return the name of the log that won, create nothing. Raises `Mismatch` if
+        that one's `fingerprint` differs, `Conflict` if the log exists. The key lives as long as its log. Atomic over processes.
+        """
+        ...
+
+    def append(
+        self, log: str, after: int, records: Sequence[Record], *, lease: Lease, head: bytes | None = None, ended: bool = False
+    ) -> asyncio.Future[None]:  # fmt: skip
+        """Add records numbered from after + 1. The future is done when they are stored: only then does `read` show them.
+
+        It fails with `Conflict` unless `after` is the last record (stored or in flight) and the lease holds; then nothing was
+        written. Repeating the last call with the same epoch and `after` is no error and writes nothing. `head` replaces the head
+        blob; `ended` ends the log, after which every append is a `Conflict`. Appends of one log are stored in order.
+        """
+        ...
+
+    async def post(self, log: str, data: bytes) -> int:
+        """Add a record to a log that many write (control logs, threads), created at need; return the number it got."""
+        ...
+
+    async def read(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page:
+        """The stored records behind `after`, in order, up to `limit` bytes (at least one record if there is one).
+
+        Never waits for more. Raises `Gone` if the log was dropped (`expired` or `not_found`) or never was.
+        """
+        ...
+
+    async def tail(self, log: str) -> Tail | None:
+        """Where the log ends; None if there is none. Raises `Gone` (`expired`) if retention dropped it."""
+        ...
+
+    async def drop(self, log: str) -> None:
+        """Delete the log and its idempotency key, every byte. Unknown logs are no error. Readers find it `Gone`."""
+        ...
+
+    def changed(self, log: str) -> Bell:
+        """The bell that rings at the next change of the log: an append or post in any process, an end, a drop.
+
+        Take it before you read. Changes by other processes ring it within POLL seconds (0.1).
+        """
+        ...
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """A store that can name a principal's logs."""
+
+    async def list(self, prefix: str, principal: str | None, limit: int) -> Sequence[tuple[str, Tail]]:
+        """Logs made by `open` whose names begin with `prefix`, newest first; None means every principal's."""
+        ...
+
+
+@runtime_checkable
+class Expiring(Protocol):
+    """A store that can drop what is old."""
+
+    async def expire(self, before: float) -> Sequence[str]:
+        """Drop logs that ended before this Unix time; name them. Their names stay known, so that readers hear `expired`."""
+        ...
+
+
+@runtime_checkable
+class Leasing(Protocol):
+    """A store that several processes open. The lease is the process's: one row, beaten every BEAT seconds (2) off the loop."""
+
+    async def orphans(self, patience: float) -> Sequence[str]:
+        """Logs that are not ended and whose owner is dead: its beat stood still for `patience` seconds of our own monotonic clock.
+
+        Call it again and again: it compares with what it saw before. Owners that closed properly are dead at once.
+        """
+        ...
+
+    async def take(
+        self, log: str, after: int, records: Sequence[Record], *, head: bytes | None = None, ended: bool = True
+    ) -> Lease:
+        """Take a dead owner's log: raise the epoch, become its owner and append, in one transaction.
+
+        The records carry the new epoch. Raises `Conflict` if someone else was first or `after` is not the last record. From then
+        on the dead owner, should it live after all, cannot append to any log.
+        """
+        ...

@@ -1,0 +1,181 @@
+"""`Tidelog`: the log store, the runs of this process and the routes over them, for one application."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
+from typing import Any, ParamSpec, Unpack, overload
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tidelog import registry
+from tidelog.errors import InvalidRequest
+from tidelog.keeper import LEASE_PATIENCE, RETENTION, Keeper
+from tidelog.limits import Limits
+from tidelog.run import Run, current
+from tidelog.runner import Launch, Runner
+from tidelog.server.checks import check_app
+from tidelog.server.decorator import endpoint
+from tidelog.server.options import CancelAfter, OptionArgs, Options, make_options
+from tidelog.server.response import TideResponse
+from tidelog.server.routes import Routes
+from tidelog.server.stop import on_signal
+from tidelog.server.view import ViewSettings
+from tidelog.sources.iterators import THREADS, Iterators
+from tidelog.transports.deliver import HEARTBEAT, SEND_TIMEOUT
+
+P = ParamSpec("P")
+Principal = Callable[[Request], str | None | Awaitable[str | None]]
+
+DRAIN_TIMEOUT = 10.0
+
+
+class Tidelog:
+    """Durable, resumable streams for one application.
+
+    `store` is a URL: `memory:` or `sqlite:///file.db`. `principal` tells who asks; every run belongs to the principal that started
+    it. `origins` may start and steer runs from other sites, beside those that the app's CORS settings allow. `retention` (seconds,
+    None: for ever) counts from the end of a run. Other times are in seconds; limits of runs are those of `tidelog.Limits`.
+    """
+
+    def __init__(
+        self,
+        store: str = "sqlite:///tidelog.db",
+        *,
+        principal: Principal | None = None,
+        origins: Collection[str] = (),
+        limits: Limits = Limits(),
+        retention: float | None = RETENTION,
+        drain_timeout: float = DRAIN_TIMEOUT,
+        heartbeat: float = HEARTBEAT,
+        send_timeout: float = SEND_TIMEOUT,
+        lease_patience: float = LEASE_PATIENCE,
+        threads: int = THREADS,
+    ) -> None:
+        opened = registry.store(store)
+        self.runner = Runner(opened, keeper=Keeper(opened, lease_patience=lease_patience, retention=retention))
+        self.origins = frozenset(origins)
+        self.view_settings = ViewSettings(heartbeat, send_timeout)
+        self.limits = limits
+        self.drain_timeout = drain_timeout
+        self.functions: set[Callable[..., Any]] = set()
+        """The functions that `stream` has wrapped: a route must hold the wrapper, never one of these."""
+        self.router = APIRouter(lifespan=self._lifespan)
+        Routes(self).add_to(self.router)
+        self._principal = principal
+        self._sources = Iterators(threads)
+        self._starting: asyncio.Task[None] | None = None
+
+    @overload
+    def stream(self, function: Callable[P, Any], /) -> Callable[P, Awaitable[Response]]: ...
+
+    @overload
+    def stream(
+        self, /, **options: Unpack[OptionArgs]
+    ) -> Callable[[Callable[P, Any]], Callable[P, Awaitable[Response]]]: ...
+
+    def stream(self, function: Callable[..., Any] | None = None, /, **options: Unpack[OptionArgs]) -> Any:
+        """Make an endpoint of a generator function, async or sync: put it *below* `@app.get` or `@app.post`.
+
+        What the function yields becomes the log of a run, which outlives the request. Options are those of `response`.
+        Raises `TypeError` for parameters that belong to the request (`Request`, `UploadFile`, `BackgroundTasks`): see `response`.
+        """
+        made = make_options(self.limits, options)
+
+        def decorate(function: Callable[..., Any]) -> Any:
+            self.functions.add(function)
+
+            def respond(work: Callable[[], Any], /, *, body: bytes | None) -> TideResponse:
+                return self._respond(work, made, body=body, thread=None)
+
+            return endpoint(function, respond)
+
+        return decorate if function is None else decorate(function)
+
+    def response(
+        self, work: Any, /, *, request: Request | None = None, thread: str | None = None, **options: Unpack[OptionArgs]
+    ) -> TideResponse:
+        """The answer of an endpoint: a run over a generator that has not begun, an iterable, or a function that makes one.
+
+        It may stand wherever `StreamingResponse` stood. Pass `request` where the body matters later: for `retry`, `continue` and
+        `Idempotency-Key`; the endpoint must have read the body (FastAPI has, if a parameter is declared for it).
+        Options: `default` (`sse`, `text`, `json`, `auto`), `dialect`, `on_leave` (`"continue"` or `cancel_after(seconds)`),
+        `status_hold`, `auto_hold`, `max_body_bytes`, `error_marker`, and the limits of a run.
+        """
+        body: bytes | None = getattr(request, "_body", None) if request is not None else None
+        return self._respond(work, make_options(self.limits, options), body=body, thread=thread)
+
+    async def start(
+        self, work: Any, /, *, thread: str | None = None, principal: str | None = None, **options: Unpack[OptionArgs]
+    ) -> Run:
+        """Start a run outside a request; `work` is as for `response`. Its `id` names it, `await run.wait()` waits for its end."""
+        await self.ready()
+        made = make_options(self.limits, options)
+        leave = made.on_leave.seconds if isinstance(made.on_leave, CancelAfter) else None
+        launch = Launch(self._sources.opener(work), thread, principal, cancel_after=leave, limits=made.limits)
+        launched = await self.runner.launch(launch)
+        assert launched.run is not None
+        return launched.run
+
+    def emit(self, value: Any) -> None:
+        """Add a value to the current run from nested code, as if its generator had yielded it. Works in threads, too.
+
+        Raises `InvalidRequest` outside a run, `InvalidEvent` for what the grammar forbids.
+        """
+        run = current_run()
+        try:
+            here = asyncio.get_running_loop() is run.loop
+        except RuntimeError:
+            here = False
+        if here:
+            run.emit(value)
+        else:
+            asyncio.run_coroutine_threadsafe(run.emit_in_turn(value), run.loop).result()
+
+    async def ready(self) -> None:
+        """Start the store and the runner, once."""
+        if self._starting is None:
+            self._starting = asyncio.get_running_loop().create_task(self.runner.start())
+        if not self._starting.done():
+            await asyncio.shield(self._starting)
+        elif self._starting.exception() is not None:
+            failed, self._starting = self._starting, None
+            failed.result()
+
+    async def aclose(self) -> None:
+        """Drain for up to `drain_timeout`, end what still runs as `interrupted`, close the store."""
+        if self._starting is not None:
+            await self.runner.aclose(self.drain_timeout)
+        self._sources.close()
+
+    async def principal_of(self, request: Request) -> str | None:
+        """Who asks, by the `principal` function."""
+        if self._principal is None:
+            return None
+        found = self._principal(request)
+        return await found if inspect.isawaitable(found) else found
+
+    def _respond(self, work: Any, options: Options, *, body: bytes | None, thread: str | None) -> TideResponse:
+        return TideResponse(self, self._sources.opener(work), options, body=body, thread=thread)
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Any) -> AsyncIterator[None]:
+        check_app(app, self.functions)
+        await self.ready()
+        with on_signal(self.runner.drain, force_after=self.drain_timeout + 1.0):
+            try:
+                yield
+            finally:
+                await self.aclose()
+
+
+def current_run() -> Run:
+    """The run whose generator is being advanced. Raises `InvalidRequest` outside a run."""
+    try:
+        return current.get()
+    except LookupError:
+        raise InvalidRequest("there is no current run here") from None

@@ -1,0 +1,93 @@
+"""What form of answer a request asks for (spec §4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from starlette.requests import Request
+
+from tidelog import granularity, registry
+from tidelog.errors import InvalidRequest
+from tidelog.granularity import Granularity
+from tidelog.log import Position, parse_position
+from tidelog.seams import Dialect, Framing
+
+Kind = Literal["stream", "json", "auto", "async"]
+
+
+class Form(NamedTuple):
+    """How to answer. For `auto`, `dialect` and `framing` are those of the stream that it may become."""
+
+    kind: Kind
+    dialect: type[Dialect]
+    framing: type[Framing]
+    granularity: Granularity
+
+
+def negotiate(request: Request, default: str, dialect: str) -> Form:
+    """The form that the request asks for, else the endpoint's. Raises `InvalidRequest` for an unknown dialect or granularity."""
+    query = request.query_params
+    name = query.get("dialect") or dialect
+    kind, framing = _kind(request, default)
+    if framing == "text":
+        name = query.get("dialect") or "text"
+    grain = granularity.parse(query.get("merge"), query.get("chunk"))
+    return Form(kind, registry.dialect(name), registry.framing(framing), grain)
+
+
+def _kind(request: Request, default: str) -> tuple[Kind, str]:
+    if "respond-async" in request.headers.get("prefer", ""):
+        return "async", "sse"
+    accepts = set(_accepted(request.headers.get("accept", "")))
+    if {"text/event-stream", "application/json"} <= accepts:
+        return "auto", "sse"
+    if "text/event-stream" in accepts:
+        return "stream", "sse"
+    if accepts & {"application/x-ndjson", "application/jsonl", "application/ndjson"}:
+        return "stream", "lines"
+    if "application/json" in accepts:
+        return "json", "sse"
+    if "text/plain" in accepts:
+        return "stream", "text"
+    return {"sse": ("stream", "sse"), "text": ("stream", "text"), "json": ("json", "sse"), "auto": ("auto", "sse")}[
+        default
+    ]  # type: ignore[return-value]
+
+
+def _accepted(accept: str) -> Iterator[str]:
+    for item in accept.split(","):
+        media, _, parameters = item.partition(";")
+        if not any(p.strip().replace(" ", "") in ("q=0", "q=0.0") for p in parameters.split(";")):
+            yield media.strip().lower()
+
+
+def resume_position(request: Request) -> Position | None:
+    """The position of a client that comes back: `Last-Event-ID` or `?last_event_id=`, the header first. None for a foreign id.
+
+    Raises `InvalidRequest` (`invalid_cursor`) for one that looks like ours and is malformed.
+    """
+    text = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
+    return parse_position(text) if text else None
+
+
+def after(request: Request) -> int:
+    """The `?after=` of a cursor request: 0 without. Raises `InvalidRequest`."""
+    text = request.query_params.get("after", "0")
+    if not (text.isascii() and text.isdigit() and len(text) <= 15):
+        raise InvalidRequest("after must be a sequence number.", code="invalid_cursor")
+    return int(text)
+
+
+def wait(request: Request) -> float | None:
+    """The `?wait=` of a long-poll in seconds, at most 60; None without. Raises `InvalidRequest`."""
+    text = request.query_params.get("wait")
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 60:
+        raise InvalidRequest("wait must be a time from 0 to 60 seconds.")
+    return seconds

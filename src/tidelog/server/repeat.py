@@ -1,0 +1,76 @@
+"""`retry` and `continue`: the stored request is dispatched again with the caller's headers, so that validation, dependencies and
+authentication run again. What comes back is a new run in the same thread.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from tidelog.errors import Mismatch
+from tidelog.events import Mode
+from tidelog.head import Head, StoredRequest
+from tidelog.server.response import REPEAT, Repeat
+
+_DROPPED: Final = frozenset(
+    {
+        b"content-length",
+        b"content-type",
+        b"transfer-encoding",
+        b"last-event-id",
+        b"idempotency-key",
+        b"accept",
+        b"prefer",
+    }
+)
+
+
+class Redispatch(Response):
+    """Answers with whatever the application answers to the request that started `head`'s run."""
+
+    def __init__(self, head: Head, mode: Mode, partial: str) -> None:
+        """Raises `Mismatch` for a run that has not ended (`not_ended`) or cannot be repeated (`not_repeatable`)."""
+        super().__init__()
+        if head.ended is None:
+            raise Mismatch(code="not_ended")
+        if head.request is None:
+            raise Mismatch(code="not_repeatable")
+        self._request: StoredRequest = head.request
+        self._repeat = Repeat(head, mode, partial)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await scope["app"](self._scope(scope), self._receive(receive), send)
+
+    def _scope(self, scope: Scope) -> Scope:
+        stored, root = self._request, scope.get("app_root_path", scope.get("root_path", ""))
+        headers = [(name, value) for name, value in scope["headers"] if name not in _DROPPED]
+        if stored.body is not None:
+            body = stored.body.encode()
+            headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        path = f"{str(root).rstrip('/')}{stored.path}"
+        kept = ("type", "asgi", "http_version", "scheme", "client", "server", "extensions", "state")
+        return {
+            **{name: scope[name] for name in kept if name in scope},
+            "method": stored.method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": stored.query.encode(),
+            "root_path": root,
+            "headers": headers,
+            REPEAT: self._repeat,
+        }
+
+    def _receive(self, receive: Receive) -> Receive:
+        body = (self._request.body or "").encode()
+        told = False
+
+        async def again() -> Message:
+            nonlocal told
+            if told:
+                return await receive()
+            told = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        return again

@@ -1,0 +1,354 @@
+"""The answer of an endpoint that starts a run: `return tide.response(answer(...))`.
+
+It negotiates the form, starts the run or finds the one that this request means, waits until the status is known, and becomes a view.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import NoMatchFound
+from starlette.types import Receive, Scope, Send
+
+from tidelog import events as e
+from tidelog.cursor import Cursor, check_position
+from tidelog.errors import Gone, InvalidRequest, NotFound, TidelogError, TooLarge
+from tidelog.head import Head, StoredRequest
+from tidelog.log import RUN_ID, Position, Record, run_log
+from tidelog.run import Opener, Run
+from tidelog.runner import Launch, Launched, Runner
+from tidelog.server.guard import check_start
+from tidelog.server.handlers import has_own_handler
+from tidelog.server.negotiate import Form, negotiate, resume_position
+from tidelog.server.options import CancelAfter, Options
+from tidelog.server.status import json_response, problem, status_of
+from tidelog.server.view import Peer, View, ViewSettings
+from tidelog.transcript import Fold
+
+NO_STORE: Final = "private, no-store, no-transform"
+REPEAT: Final = "tidelog.repeat"
+"""The key in the ASGI scope of a request that is dispatched again."""
+
+
+NOBODY_WAITS: Final = 1 << 62
+"""The position of a viewer that holds no source back."""
+
+
+class Repeat(NamedTuple):
+    """Why a stored request is dispatched again."""
+
+    head: Head
+    mode: e.Mode
+    partial: str
+
+
+class Edge(Protocol):
+    """What an answer needs of the Tidelog that makes it."""
+
+    runner: Runner
+    origins: frozenset[str]
+    view_settings: ViewSettings
+
+    async def ready(self) -> None:
+        """Start the runner if nobody has."""
+        ...
+
+    async def principal_of(self, request: Request) -> str | None:
+        """Who asks."""
+        ...
+
+
+class TideResponse(Response):
+    """A Starlette response that starts a run. `opener` opens its source; `body` is the request's JSON text, if it is known."""
+
+    def __init__(
+        self, edge: Edge, opener: Opener, options: Options, *, body: bytes | None = None, thread: str | None = None
+    ) -> None:
+        super().__init__()
+        self._edge = edge
+        self._opener = opener
+        self._options = options
+        self._body = body
+        self._thread = thread
+        self.extra_headers: list[tuple[str, str]] = []
+        """What dependencies set beside the answer's own headers."""
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._answer(scope, receive, send)
+        except TidelogError as error:
+            if has_own_handler(scope, error):
+                raise
+            status, headers = _chosen(error)
+            await problem(error, status, headers)(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        form = negotiate(request, self._options.default, self._options.dialect)
+        if scope["method"] == "HEAD":
+            await Response(headers={"Vary": "Accept", "Cache-Control": NO_STORE})(scope, receive, send)
+            return
+        await self._edge.ready()
+        check_start(scope, self._edge.origins)
+        principal = await self._edge.principal_of(request)
+        resumed = resume_position(request)
+        peer = Peer(receive)
+        try:
+            if resumed is not None:
+                await self._attach(scope, send, peer=peer, form=form, position=resumed, principal=principal)
+            else:
+                await self._start(request, send, peer=peer, form=form, principal=principal)
+        finally:
+            await peer.close()
+
+    async def _attach(
+        self, scope: Scope, send: Send, *, peer: Peer, form: Form, position: Position, principal: str | None
+    ) -> None:
+        """A client that comes back: it never starts a run."""
+        runner = self._edge.runner
+        await check_position(runner.store, position)
+        head = await runner.head(position.run)
+        if head.principal != principal or head.route != _route(scope):
+            raise NotFound
+        answer = _Answer(self._edge, head, form, self._options, headers=self._start_headers(scope, head))
+        await answer.stream(scope, send, peer=peer, position=position.seq)
+
+    async def _start(self, request: Request, send: Send, *, peer: Peer, form: Form, principal: str | None) -> None:
+        scope = request.scope
+        repeat: Repeat | None = scope.get(REPEAT)
+        launched = await self._edge.runner.launch(self._launch(request, principal, repeat))
+        head = launched.run.head if launched.run is not None else await self._edge.runner.head(launched.id)
+        headers = self._start_headers(scope, head)
+        if form.kind == "async" or repeat is not None:
+            found = {"run": head.run, "thread": head.thread, "of": head.of, "mode": head.mode}
+            found["events"] = f"{headers['Location']}/events"
+            await _with(headers, json_response(found, 201 if repeat else 202))(scope, _no_receive, send)
+            return
+        answer = _Answer(self._edge, head, form, self._options, headers=headers)
+        await answer.begin(scope, send, peer=peer, launched=launched)
+
+    def _launch(self, request: Request, principal: str | None, repeat: Repeat | None) -> Launch:
+        options, scope = self._options, request.scope
+        if self._body is not None and len(self._body) > options.max_body_bytes:
+            raise TooLarge(f"The body is over max_body_bytes ({options.max_body_bytes}).")
+        leave = options.on_leave
+        stored = self._stored(request)
+        launch = Launch(
+            self._opener, self._thread_of(request), principal, _route(scope), stored,
+            cancel_after=leave.seconds if isinstance(leave, CancelAfter) else None, limits=options.limits,
+        )  # fmt: skip
+        if repeat is not None:
+            old, again = repeat.head, repeat.mode == "continue"
+            return launch._replace(
+                thread=old.thread, of=old.run, mode=repeat.mode,
+                message=old.message if again else None, partial=repeat.partial if again else "",
+            )  # fmt: skip
+        key = request.headers.get("idempotency-key")
+        if key is None and request.method == "GET":
+            key = request.query_params.get("key")
+        if key is None:
+            return launch
+        if self._body is None and _has_body(request):
+            raise InvalidRequest(
+                "Idempotency-Key needs the body: the endpoint must pass request=request to tide.response()."
+            )
+        return launch._replace(
+            key=f"{len(principal or '')}:{principal or ''}{_route(scope)} {key}", fingerprint=self._print(request)
+        )
+
+    def _thread_of(self, request: Request) -> str | None:
+        thread = self._thread or request.headers.get("thread-id") or request.query_params.get("thread")
+        if thread and RUN_ID.fullmatch(thread) is None:
+            raise InvalidRequest("A thread id is 1 to 64 of A-Z a-z 0-9 _ -.")
+        return thread or None
+
+    def _stored(self, request: Request) -> StoredRequest | None:
+        """The request as it can be dispatched again; None where its body is not known or not JSON."""
+        body = None
+        if _has_body(request):
+            if self._body is None or "json" not in request.headers.get("content-type", ""):
+                return None
+            body = self._body.decode("utf-8", "replace")
+        return StoredRequest(request.method, _route(request.scope), request.url.query, body)
+
+    def _print(self, request: Request) -> bytes:
+        text = f"{request.method} {_route(request.scope)}?{request.url.query}\n".encode()
+        return hashlib.sha256(text + (self._body or b"")).digest()
+
+    def _start_headers(self, scope: Scope, head: Head) -> MutableHeaders:
+        found = MutableHeaders(raw=[(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in self.extra_headers])
+        found["Location"] = run_path(scope, head.run)
+        found["Run-Id"] = head.run
+        found["Thread-Id"] = head.thread
+        found["Cache-Control"] = NO_STORE
+        found.add_vary_header("Accept")
+        found["Access-Control-Expose-Headers"] = "Location, Run-Id, Thread-Id, Run-State, Last-Seq"
+        return found
+
+
+class _Answer:
+    """The answer to a start, once the run is known."""
+
+    def __init__(self, edge: Edge, head: Head, form: Form, options: Options, *, headers: MutableHeaders) -> None:
+        self._runner = edge.runner
+        self._view = View(edge.runner, head, form, edge.view_settings)
+        self._head = head
+        self._form = form
+        self._options = options
+        self._headers = headers
+
+    async def begin(self, scope: Scope, send: Send, *, peer: Peer, launched: Launched) -> None:
+        """Wait for what the form needs to know, then answer."""
+        form, options = self._form, self._options
+        with self._runner.watch(self._head, self, NOBODY_WAITS):
+            if form.kind == "json":
+                await self._document(scope, send, peer, launched.run)
+                return
+            if form.kind == "auto" and await self._wait(peer, options.auto_hold, _has_ended):
+                await self._document(scope, send, peer, launched.run)
+                return
+            if not form.dialect.in_band:
+                await self._wait(peer, options.status_hold, _has_event)
+                await self._raise_early_failure(scope, launched.run)
+            await self.stream(scope, send, peer=peer, position=0)
+
+    async def stream(self, scope: Scope, send: Send, *, peer: Peer, position: int) -> None:
+        """Answer as a stream behind `position`."""
+        if peer.left:
+            return
+        sse = self._form.framing.media_type.startswith("text/event-stream")
+        if position and await nothing_left(self._runner, self._head.run, position, self._form):
+            self._headers["Run-State"] = "ended"
+            await _with(self._headers, Response(status_code=204 if sse else 200))(scope, _no_receive, send)
+            return
+        self._headers.update(STREAM_HEADERS if sse else {"X-Accel-Buffering": "no"})
+        await self._view.serve(
+            scope, send, peer=peer, position=position, headers=self._headers, error_marker=self._options.error_marker
+        )
+
+    async def _document(self, scope: Scope, send: Send, peer: Peer, run: Run | None) -> None:
+        fold = Fold()
+
+        def folded(records: Sequence[Record], ended: bool) -> bool:
+            fold.take(records)
+            return ended
+
+        await self._wait(peer, None, folded)
+        if peer.left:
+            return
+        await self._raise_early_failure(scope, run)
+        found = fold.result()
+        answer = json_response(found, status_of(found.outcome, found.error))
+        await _with(self._headers, answer)(scope, _no_receive, send)
+
+    async def _wait(self, peer: Peer, limit: float | None, enough: Callable[[Sequence[Record], bool], bool]) -> bool:
+        """Read from the start until `enough(records, ended)`, the limit (False), or the client leaves (False)."""
+        cursor = Cursor(self._runner.store, run_log(self._head.run))
+        peer.when_gone(cursor.wake)
+        loop = asyncio.get_running_loop()
+        until = None if limit is None else loop.time() + limit
+        try:
+            while not peer.left:
+                records = await cursor.next(None if until is None else max(0.0, until - loop.time()))
+                if enough(records, cursor.ended):
+                    return True
+                if (until is not None and loop.time() >= until) or cursor.ended:
+                    return False
+            return False
+        finally:
+            peer.when_gone(None)
+            cursor.close()
+
+    async def _raise_early_failure(self, scope: Scope, run: Run | None) -> None:
+        """A run that failed before its first event has a real status: the app's own handler, or a problem document."""
+        head = await self._runner.head(self._head.run)
+        if head.error is None:
+            return
+        tail = await self._runner.store.tail(run_log(head.run))
+        if tail is None or tail.last > 2:
+            return
+        failure = run.failure if run is not None else None
+        if failure is not None and has_own_handler(scope, failure):
+            raise failure
+        raise EarlyFailure(head.error, failure)
+
+
+class EarlyFailure(TidelogError):
+    """A run failed before its first event."""
+
+    def __init__(self, error: e.Error, cause: Exception | None) -> None:
+        super().__init__(error.message, code=error.code, retry_after=error.retry_after)
+        self.__cause__ = cause
+
+
+def _with(headers: MutableHeaders, response: Response) -> Response:
+    """The response with these headers beside its own; cookies may stand there more than once."""
+    response.raw_headers.extend(headers.raw)
+    return response
+
+
+def _chosen(error: TidelogError) -> tuple[int | None, Mapping[str, str]]:
+    """The status and headers that the application chose by raising an HTTPException."""
+    cause = error.__cause__
+    if isinstance(cause, HTTPException):
+        return cause.status_code, cause.headers or {}
+    return None, {}
+
+
+STREAM_HEADERS: Final = {
+    "Cache-Control": "private, no-cache, no-store, no-transform",
+    "X-Accel-Buffering": "no",
+}
+
+
+async def nothing_left(runner: Runner, run: str, position: int, form: Form) -> bool:
+    """Whether the log has ended and this form has no frame for what lies behind `position`."""
+    tail = await runner.store.tail(run_log(run))
+    if tail is None or not tail.ended:
+        return False
+    if position >= tail.last:
+        return True
+    if not form.dialect.stateless or tail.last - position > 256:
+        return False
+    dialect = form.dialect(run)
+    page = await runner.store.read(run_log(run), position)
+    return not page.more and not any(frame.data for record in page.records for frame in dialect.encode(record))
+
+
+def run_path(scope: Scope, run: str) -> str:
+    """The path of a run as the client sees it: the router's prefix and `root_path` counted."""
+    root = str(scope.get("root_path", "")).rstrip("/")
+    try:
+        return root + str(scope["app"].url_path_for("tidelog_run", run=run))
+    except (KeyError, NoMatchFound):
+        return f"{root}/runs/{run}"
+
+
+def _route(scope: Scope) -> str:
+    """The path that started the run, without `root_path`."""
+    path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
+    return path.removeprefix(root) if root and path.startswith(root + "/") else path
+
+
+def _has_body(request: Request) -> bool:
+    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+
+
+def _has_event(records: Sequence[Record], ended: bool) -> bool:
+    return ended or any(record.seq > 1 for record in records)
+
+
+def _has_ended(records: Sequence[Record], ended: bool) -> bool:
+    return ended
+
+
+async def _no_receive() -> Any:
+    raise Gone  # these responses read nothing

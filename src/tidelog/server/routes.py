@@ -1,0 +1,249 @@
+"""The routes of runs and threads (spec §8). Every one of them compares the principal and answers 404."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tidelog import control, threads
+from tidelog import head as heads
+from tidelog.cursor import Cursor, check_position
+from tidelog.errors import Gone, InvalidRequest, NotFound, TidelogError
+from tidelog.events import Mode
+from tidelog.head import Head
+from tidelog.log import Position, Tail, control_log, run_log
+from tidelog.runner import Runner
+from tidelog.seams import Listing
+from tidelog.server import negotiate as ask
+from tidelog.server.guard import check_site, is_local
+from tidelog.server.repeat import Redispatch
+from tidelog.server.response import Edge
+from tidelog.server.status import json_response, problem
+from tidelog.server.viewer import CursorResponse
+from tidelog.transcript import Fold, Transcript
+
+LIST_LIMIT: Final = 100
+Route = Callable[[Request], Awaitable[Response]]
+
+
+class Routes:
+    """The routes over one Tidelog."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+
+    @property
+    def _runner(self) -> Runner:
+        return self._edge.runner
+
+    def add_to(self, router: APIRouter) -> None:
+        """Add all routes."""
+        for method, path, call in (
+            ("GET", "/runs", self.runs),
+            ("GET", "/runs/{run}", self.run),
+            ("DELETE", "/runs/{run}", self.delete_run),
+            ("GET", "/runs/{run}/events", self.events),
+            ("GET", "/runs/{run}/transcript", self.transcript),
+            ("POST", "/runs/{run}/stop", self.stop),
+            ("POST", "/runs/{run}/retry", self.retry),
+            ("POST", "/runs/{run}/continue", self.continue_),
+            ("GET", "/threads/{thread}", self.thread),
+            ("DELETE", "/threads/{thread}", self.delete_thread),
+            ("GET", "/healthz", self.healthz),
+            ("GET", "/readyz", self.readyz),
+        ):
+            name = f"tidelog_{call.__name__.rstrip('_')}"
+            router.add_api_route(
+                path, _answered(self._edge, call), methods=[method], name=name, operation_id=name, tags=["tidelog"],
+                summary=(call.__doc__ or "").split(".")[0], response_class=Response, response_model=None,
+            )  # fmt: skip
+
+    async def runs(self, request: Request) -> Response:
+        """My runs, newest first."""
+        principal = await self._lister(request)
+        store = self._runner.store
+        if not isinstance(store, Listing):
+            return json_response({"runs": []})
+        limit = _limit(request)
+        found = await store.list("run/", principal, limit)
+        return json_response({"runs": [_state(heads.decode(tail.head), tail) for _, tail in found]})
+
+    async def run(self, request: Request) -> Response:
+        """The state of a run."""
+        head, tail = await self._mine(request)
+        return json_response({**_state(head, tail), "questions": [], "successor": await self._successor(head.run)})
+
+    async def delete_run(self, request: Request) -> Response:
+        """Delete a run, every byte."""
+        check_site(request.scope, self._edge.origins)
+        head, _ = await self._mine(request)
+        await self._runner.drop(head.run)
+        return Response(status_code=204)
+
+    async def events(self, request: Request) -> Response:
+        """A cursor over the events of a run."""
+        head, tail = await self._mine(request)
+        position = ask.resume_position(request)
+        after = position.seq if position is not None else ask.after(request)
+        if position is not None and position.run != head.run:
+            raise NotFound
+        if after:
+            await check_position(
+                self._runner.store, position or Position(head.run, await self._epoch_at(head.run, after), after)
+            )
+        form = ask.negotiate(request, "sse", "native")
+        return CursorResponse(self._edge, head, tail, form, after=after, wait=ask.wait(request))
+
+    async def transcript(self, request: Request) -> Response:
+        """The fold of the log so far."""
+        head, _ = await self._mine(request)
+        return json_response(await self._fold(head.run))
+
+    async def stop(self, request: Request) -> Response:
+        """Stop a run, wherever it is."""
+        check_site(request.scope, self._edge.origins)
+        head, _ = await self._mine(request)
+        result = await self._runner.stop(head.run)
+        return json_response({"result": result}, 202 if result == "stopping" else 200)
+
+    async def retry(self, request: Request) -> Response:
+        """Start again as a new run in the same thread."""
+        return await self._again(request, "retry")
+
+    async def continue_(self, request: Request) -> Response:
+        """Go on from the text so far as a new run in the same thread."""
+        return await self._again(request, "continue")
+
+    async def thread(self, request: Request) -> Response:
+        """A thread's runs in order, and the one that is active."""
+        await self._edge.ready()
+        name = request.path_params["thread"]
+        found = await self._thread_runs(request, name)
+        if not found:
+            raise NotFound
+        active = [head.run for head, _ in found if head.ended is None]
+        runs = [_state(head, tail) for head, tail in found]
+        return json_response({"thread": name, "active": active[-1] if active else None, "runs": runs})
+
+    async def delete_thread(self, request: Request) -> Response:
+        """Delete a thread and its runs, every byte."""
+        check_site(request.scope, self._edge.origins)
+        await self._edge.ready()
+        name = request.path_params["thread"]
+        found = await self._thread_runs(request, name)
+        if not found:
+            raise NotFound
+        for head, _ in found:
+            await self._runner.drop(head.run)
+        await threads.drop(self._runner.store, name, await self._edge.principal_of(request))
+        return Response(status_code=204)
+
+    async def healthz(self, request: Request) -> Response:
+        """Whether the process lives."""
+        return json_response({"status": "ok"})
+
+    async def readyz(self, request: Request) -> Response:
+        """Whether the process takes new runs."""
+        await self._edge.ready()
+        draining = self._runner.draining.rung
+        return json_response({"status": "draining" if draining else "ready"}, 503 if draining else 200)
+
+    async def _again(self, request: Request, mode: Mode) -> Response:
+        check_site(request.scope, self._edge.origins)
+        head, _ = await self._mine(request)
+        partial = (await self._fold(head.run)).text if mode == "continue" else ""
+        return Redispatch(head, mode, partial)
+
+    async def _mine(self, request: Request) -> tuple[Head, Tail]:
+        """The run that the path names, if it is the caller's."""
+        await self._edge.ready()
+        tail = await self._runner.store.tail(run_log(request.path_params["run"]))
+        if tail is None:
+            raise NotFound
+        head = heads.decode(tail.head)
+        if head.principal != await self._edge.principal_of(request):
+            raise NotFound
+        return head, tail
+
+    async def _lister(self, request: Request) -> str | None:
+        await self._edge.ready()
+        principal = await self._edge.principal_of(request)
+        if principal is None and not is_local(request.scope):
+            raise NotFound
+        return principal
+
+    async def _thread_runs(self, request: Request, thread: str) -> list[tuple[Head, Tail]]:
+        principal, store = await self._edge.principal_of(request), self._runner.store
+        found: list[tuple[Head, Tail]] = []
+        for entry in await threads.entries(store, thread, principal):
+            try:
+                tail = await store.tail(run_log(entry.run))
+            except Gone:
+                continue
+            if tail is not None:
+                found.append((heads.decode(tail.head), tail))
+        return found
+
+    async def _fold(self, run: str) -> Transcript:
+        fold, cursor = Fold(), Cursor(self._runner.store, run_log(run))
+        while records := await cursor.next(0):
+            fold.take(records)
+            await asyncio.sleep(0)
+        cursor.close()
+        return fold.result()
+
+    async def _successor(self, run: str) -> str | None:
+        """The latest run that retries or continues this one."""
+        try:
+            page = await self._runner.store.read(control_log(run), 0)
+        except Gone:
+            return None
+        asked = (control.decode(record.data) for record in reversed(page.records))
+        return next((one.by for one in asked if isinstance(one, control.Succeeded)), None)
+
+    async def _epoch_at(self, run: str, seq: int) -> int:
+        page = await self._runner.store.read(run_log(run), seq - 1, 1)
+        return page.records[0].epoch if page.records else 1 << 30
+
+
+def _answered(edge: Edge, call: Route) -> Route:
+    async def answered(request: Request) -> Response:
+        try:
+            return await call(request)
+        except TidelogError as error:
+            return problem(error)
+
+    answered.__name__ = call.__name__
+    answered.__doc__ = call.__doc__
+    return answered
+
+
+def _state(head: Head, tail: Tail) -> dict[str, Any]:
+    return {
+        "run": head.run,
+        "thread": head.thread,
+        "state": "ended" if tail.ended else "running",
+        "last_seq": tail.last,
+        "epoch": tail.epoch,
+        "outcome": head.outcome,
+        "error": head.error,
+        "usage": head.usage,
+        "can": head.can,
+        "route": head.route,
+        "of": head.of,
+        "mode": head.mode,
+        "created": head.created,
+        "ended": head.ended,
+    }
+
+
+def _limit(request: Request) -> int:
+    text = request.query_params.get("limit", str(LIST_LIMIT))
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 1000):
+        raise InvalidRequest("limit must be a number from 1 to 1000.")
+    return int(text)

@@ -1,0 +1,66 @@
+"""The one table from codes to HTTP status (spec §9), and the problem documents made of it (RFC 9457)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from tidelog import events as e
+from tidelog.errors import SENTENCES, TidelogError
+
+STATUS: Final[Mapping[str, int]] = {
+    "invalid_request": 400,
+    "invalid_cursor": 400,
+    "invalid_event": 500,
+    "cross_site": 403,
+    "prefetch": 403,
+    "not_found": 404,
+    "idempotency_mismatch": 409,
+    "not_ended": 409,
+    "not_repeatable": 409,
+    "expired": 410,
+    "cursor_ahead": 410,
+    "too_large": 413,
+    "rate_limited": 429,
+    "internal": 500,
+    "provider_error": 502,
+    "overloaded": 503,
+    "store_unavailable": 503,
+    "interrupted": 503,
+    "timed_out": 504,
+}
+
+
+def status_of(outcome: e.Outcome | None, error: e.Error | None) -> int:
+    """The status of a JSON answer that tells how a run ended."""
+    if outcome in (None, "completed", "stopped"):
+        return 200
+    return STATUS.get(error.code if error else "internal", 500)
+
+
+def problem(error: TidelogError, status: int | None = None, headers: Mapping[str, str] | None = None) -> Response:
+    """The error as a problem document, with `Retry-After` (whole seconds) where it is known; `status` overrides the table."""
+    status = status or STATUS.get(error.code, 500)
+    body: dict[str, Any] = {
+        "type": f"urn:tidelog:{error.code}",
+        "title": SENTENCES.get(error.code, "Error"),
+        "status": status,
+        "code": error.code,
+        "detail": error.message,
+        "retryable": error.retryable,
+    }
+    headers = {"Cache-Control": "no-store", **(headers or {})}
+    if error.retry_after is not None:
+        body["retry_after"] = error.retry_after
+        headers["Retry-After"] = str(max(0, math.ceil(error.retry_after)))
+    elif status == 503:
+        headers["Retry-After"] = "2"
+    return Response(e.encode_json(body), status, headers, "application/problem+json")
+
+
+def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Any value that msgspec knows as a JSON document."""
+    return Response(e.encode_json(value), status, dict(headers or {}), "application/json")

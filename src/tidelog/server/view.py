@@ -1,0 +1,119 @@
+"""A viewer's connection: a delivery, the peer that may leave it, and the server that may send it away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from tidelog.cursor import Cursor
+from tidelog.errors import Gone
+from tidelog.head import Head
+from tidelog.log import run_log
+from tidelog.runner import Runner
+from tidelog.server.negotiate import Form
+from tidelog.transports.deliver import HEARTBEAT, SEND_TIMEOUT, Delivery, Pacing
+
+VIEWER_BATCH: Final = 64 * 1024
+"""Bytes that a viewer reads at once."""
+RETRY: Final = (1000, 3000)
+"""Between these many milliseconds a viewer waits before it comes back: spread, so that they do not come together."""
+
+
+class ViewSettings(NamedTuple):
+    """Times in seconds."""
+
+    heartbeat: float = HEARTBEAT
+    send_timeout: float = SEND_TIMEOUT
+
+
+class Peer:
+    """Watches a request's `receive` and calls `gone` when the client leaves."""
+
+    def __init__(self, receive: Receive) -> None:
+        self.left = False
+        self._receive = receive
+        self._gone: Callable[[], None] | None = None
+        self._task = asyncio.get_running_loop().create_task(self._watch())
+
+    def when_gone(self, call: Callable[[], None] | None) -> None:
+        """Call this when the client leaves, at once if it has; instead of what was set before."""
+        self._gone = call
+        if self.left and call is not None:
+            call()
+
+    async def close(self) -> None:
+        """Watch no more."""
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.left = True
+        if self._gone is not None:
+            self._gone()
+
+
+class View:
+    """One answer that is a stream."""
+
+    def __init__(self, runner: Runner, head: Head, form: Form, settings: ViewSettings) -> None:
+        self._runner = runner
+        self._head = head
+        self._form = form
+        self._settings = settings
+
+    async def serve(
+        self, scope: Scope, send: Send, *, peer: Peer, position: int, headers: Headers, error_marker: str | None = None
+    ) -> None:  # fmt: skip
+        """Send the status and everything after `position`, until the end, or until one side goes."""
+        head, retry = self._head, random.randint(*RETRY)
+        framing, dialect = self._form.framing(retry), self._form.dialect(head.run)
+        pacing = Pacing(self._form.granularity, self._settings.heartbeat, self._settings.send_timeout, retry)
+        cursor = Cursor(self._runner.store, run_log(head.run), position, batch=VIEWER_BATCH)
+        live = self._runner.live(head.run)
+
+        async def write(data: bytes) -> None:
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+
+        delivery = Delivery(cursor, dialect, framing, write=write, pacing=pacing)
+        if live is not None and live.limits.lockstep is not None:
+            delivery.moved = lambda seq: live.viewers.moved(delivery, seq)
+        peer.when_gone(delivery.leave)
+        self._runner.draining.add(delivery.send_away)
+        try:
+            with self._runner.watch(head, delivery, position):
+                await send(_start(framing.media_type, headers))
+                how = await delivery.run()
+        except Gone:
+            how = "ended"
+        finally:
+            self._runner.draining.discard(delivery.send_away)
+            peer.when_gone(None)
+        if how in ("ended", "sent_away") and not (dialect.broken and error_marker is None):
+            marker = (error_marker or "").encode() if dialect.broken else b""
+            await send({"type": "http.response.body", "body": marker, "more_body": False})
+        else:
+            _abort(scope)
+
+
+def _abort(scope: Scope) -> None:
+    """Cut the connection where the server lets us; elsewhere the server does it, since the body is not complete."""
+    abort = scope.get("extensions", {}).get("tidelog.abort")
+    if abort is not None:
+        abort()
+
+
+def _start(media_type: str, headers: Headers) -> dict[str, object]:
+    return {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": [(b"content-type", media_type.encode()), *headers.raw],
+    }

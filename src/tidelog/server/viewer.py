@@ -1,0 +1,82 @@
+"""`GET /runs/{id}/events`: a cursor as SSE, as lines, or as one JSON document, with long-poll (spec §8)."""
+
+from __future__ import annotations
+
+from starlette.datastructures import MutableHeaders
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from tidelog import registry
+from tidelog.cursor import Cursor
+from tidelog.head import Head
+from tidelog.log import Tail, run_log
+from tidelog.seams import BATCH_BYTES
+from tidelog.server.negotiate import Form
+from tidelog.server.response import NO_STORE, STREAM_HEADERS, Edge, nothing_left
+from tidelog.server.view import Peer, View
+
+
+class CursorResponse(Response):
+    """Everything behind `after`. `wait` (seconds) makes lines and JSON answer once, when there is something."""
+
+    def __init__(self, edge: Edge, head: Head, tail: Tail, form: Form, *, after: int, wait: float | None) -> None:
+        super().__init__()
+        self._edge = edge
+        self._head = head
+        self._tail = tail
+        self._form = form
+        self._after = after
+        self._wait = wait
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sse = self._form.framing.media_type.startswith("text/event-stream")
+        headers = MutableHeaders(
+            {
+                "Cache-Control": NO_STORE,
+                "Vary": "Accept",
+                "Run-State": "ended" if self._tail.ended else "running",
+                "Access-Control-Expose-Headers": "Run-State, Last-Seq",
+            }
+        )
+        peer = Peer(receive)
+        try:
+            if self._form.kind == "json" or (self._wait is not None and not sse):
+                await self._once(scope, send, peer, headers)
+            elif await nothing_left(self._edge.runner, self._head.run, self._after, self._form):
+                response = Response(status_code=204 if sse else 200)
+                response.raw_headers.extend(headers.raw)
+                await response(scope, receive, send)
+            else:
+                headers.update(STREAM_HEADERS if sse else {"X-Accel-Buffering": "no"})
+                view = View(self._edge.runner, self._head, self._form, self._edge.view_settings)
+                await view.serve(scope, send, peer=peer, position=self._after, headers=headers)
+        finally:
+            await peer.close()
+
+    async def _once(self, scope: Scope, send: Send, peer: Peer, headers: MutableHeaders) -> None:
+        """What there is behind `after`, or the first thing that comes within `wait`."""
+        cursor = Cursor(self._edge.runner.store, run_log(self._head.run), self._after, batch=BATCH_BYTES)
+        peer.when_gone(cursor.wake)
+        with self._edge.runner.watch(self._head, cursor, self._after):
+            records = await cursor.next(self._wait or 0)
+        peer.when_gone(None)
+        cursor.close()
+        if peer.left:
+            return
+        kind = registry.dialect("native") if self._form.kind == "json" else self._form.dialect
+        dialect = kind(self._head.run)
+        frames = [frame.data for record in records for frame in dialect.encode(record) if frame.data is not None]
+        headers["Run-State"] = "ended" if cursor.ended else "running"
+        headers["Last-Seq"] = str(cursor.position)
+        if self._form.kind == "json":
+            body, media = b"[" + b",".join(frames) + b"]", "application/json"
+        else:
+            framing = self._form.framing(0)
+            body, media = b"".join(frame + b"\n" for frame in frames), framing.media_type
+        response = Response(body, media_type=media)
+        response.raw_headers.extend(headers.raw)
+        await response(scope, _silent, send)
+
+
+async def _silent() -> dict[str, str]:
+    return {"type": "http.disconnect"}

@@ -1,0 +1,1 @@
+"""What produces: openers, which wait, and translators, which are pure."""

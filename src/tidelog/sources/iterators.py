@@ -1,0 +1,176 @@
+"""Openers for what Python offers: async generators and iterables, sync generators and iterables, factories of them.
+
+A sync source has one thread of its own pool from its first step to its last `finally`, and one context; a slow one blocks nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, Final
+
+from tidelog.errors import InvalidRequest
+from tidelog.run import Opened, Opener
+from tidelog.sources.pool import Pool
+
+log = logging.getLogger("tidelog")
+
+THREADS: Final = 128
+"""Sync sources at work at once; more wait for a thread."""
+AHEAD: Final = 64
+"""Chunks that a sync source may be ahead of its run."""
+UNSTARTED: Final = 4
+"""The last instruction of an async generator that waits for its first step lies before this offset (inspect tells it from 3.12 on)."""
+
+
+class Iterators:
+    """Makes openers; keeps the pool of threads for the sync ones."""
+
+    def __init__(self, threads: int = THREADS) -> None:
+        self._pool = Pool(threads)
+
+    def opener(self, work: Any) -> Opener:
+        """An opener for a generator that has not begun, an iterable, or a function that makes one.
+
+        Raises `InvalidRequest` for anything else, and for a generator that has begun.
+        """
+        if inspect.isasyncgen(work):
+            _check_unstarted(work.ag_frame is None or work.ag_frame.f_lasti > UNSTARTED)
+        elif inspect.isgenerator(work):
+            _check_unstarted(inspect.getgeneratorstate(work) != inspect.GEN_CREATED)
+        elif not (callable(work) or hasattr(work, "__aiter__") or hasattr(work, "__iter__")):
+            raise InvalidRequest(f"{type(work).__name__} is no generator, iterable or function that makes one.")
+        return lambda: Opened(self._open(work))
+
+    def close(self) -> None:
+        """Take no more sync work; threads that still run end with their step."""
+        self._pool.close()
+
+    def _open(self, work: Any) -> AsyncIterator[Any]:
+        if callable(work) and not hasattr(work, "__aiter__") and not hasattr(work, "__iter__"):
+            work = work()
+        if inspect.iscoroutine(work):
+            return _awaited(work, self._open)
+        if hasattr(work, "__aiter__"):
+            found: AsyncIterator[Any] = aiter(work)
+            return found
+        if isinstance(work, str | bytes):
+            return _plain([work])
+        if isinstance(work, list | tuple | deque):
+            return _plain(work)
+        if hasattr(work, "__iter__"):
+            return Threaded(work, self._pool)
+        raise InvalidRequest(f"the function gave {type(work).__name__}, which is no generator or iterable.")
+
+
+def _check_unstarted(begun: bool) -> None:
+    if begun:
+        raise InvalidRequest("the generator has begun: a run must open, advance and close its source itself.")
+
+
+async def _plain(values: Iterable[Any]) -> AsyncIterator[Any]:
+    for value in values:
+        yield value
+
+
+async def _awaited(work: Any, opened: Callable[[Any], AsyncIterator[Any]]) -> AsyncIterator[Any]:
+    inner = opened(await work)
+    try:
+        async for chunk in inner:
+            yield chunk
+    finally:
+        aclose = getattr(inner, "aclose", None)
+        if aclose is not None:
+            await aclose()
+
+
+class Threaded:
+    """A sync iterable, advanced in one thread and read on the loop. Holds at most AHEAD chunks."""
+
+    def __init__(self, work: Iterable[Any], pool: Pool) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._chunks: deque[Any] = deque()
+        self._ended = False
+        self._error: BaseException | None = None
+        self._closing = False
+        self._room = threading.Semaphore(AHEAD)
+        self._wanted: asyncio.Future[None] | None = None
+        self._pool = pool
+        self._job = partial(contextvars.copy_context().run, self._work, work)
+        pool.submit(self._job)
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        while not self._chunks:
+            if self._error is not None:
+                error, self._error = self._error, None
+                raise error
+            if self._ended:
+                raise StopAsyncIteration
+            self._wanted = self._loop.create_future()
+            try:
+                await self._wanted
+            finally:
+                self._wanted = None
+        self._room.release()
+        return self._chunks.popleft()
+
+    async def aclose(self) -> None:
+        """Ask the thread to close the source and wait until it has. A step that blocks is waited for: see `close_timeout`."""
+        self._closing = True
+        self._room.release()
+        if self._pool.cancel(self._job):
+            return
+        while not self._ended:
+            self._wanted = self._loop.create_future()
+            await self._wanted
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _work(self, work: Iterable[Any]) -> None:
+        error: BaseException | None = None
+        try:
+            iterator = iter(work)
+            try:
+                self._advance(iterator)
+            finally:
+                close = getattr(iterator, "close", None)
+                if close is not None and inspect.isgenerator(iterator):
+                    close()
+        except BaseException as raised:
+            error = raised
+        self._call(self._finished, error)
+
+    def _advance(self, iterator: Iterator[Any]) -> None:
+        for chunk in iterator:
+            self._room.acquire()
+            if self._closing:
+                return
+            self._call(self._arrived, chunk)
+
+    def _arrived(self, chunk: Any) -> None:
+        self._chunks.append(chunk)
+        self._wake()
+
+    def _finished(self, error: BaseException | None) -> None:
+        self._ended, self._error = True, error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._wanted is not None and not self._wanted.done():
+            self._wanted.set_result(None)
+
+    def _call(self, function: Callable[..., None], *args: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:  # the loop is gone: so is everybody who could listen
+            self._closing = True

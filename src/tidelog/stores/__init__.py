@@ -1,0 +1,1 @@
+"""Keepers of logs, one file each."""

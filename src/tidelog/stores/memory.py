@@ -1,0 +1,175 @@
+"""`memory:`: logs in this process, gone with it. For tests, and for work that nobody will miss."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from itertools import islice
+from weakref import WeakValueDictionary
+
+from tidelog.bell import Bell
+from tidelog.errors import Conflict, Gone, Mismatch
+from tidelog.log import Lease, Record, Tail
+from tidelog.seams import BATCH_BYTES, RECORD_COST, Page
+
+
+class _Log:
+    """One log. `key` is its idempotency key."""
+
+    __slots__ = ("bell", "ended", "ended_at", "fingerprint", "head", "key", "lease", "principal", "records")
+
+    def __init__(self, lease: Lease, head: bytes, principal: str, key: str | None, fingerprint: bytes | None) -> None:
+        self.records: list[Record] = []
+        self.lease = lease
+        self.head = head
+        self.principal = principal
+        self.key = key
+        self.fingerprint = fingerprint
+        self.ended = False
+        self.ended_at = 0.0
+        self.bell: Bell | None = None
+
+    def ring(self) -> None:
+        bell, self.bell = self.bell, None
+        if bell is not None:
+            bell.ring()
+
+
+class MemoryStore:
+    """Implements `seams.Store` and `seams.Listing`, `seams.Expiring`."""
+
+    def __init__(self, url: str = "memory:") -> None:
+        self._logs: dict[str, _Log] = {}
+        self._keys: dict[str, str] = {}
+        self._expired: set[str] = set()
+        self._bells: WeakValueDictionary[str, Bell] = WeakValueDictionary()  # of logs that are not there (yet)
+        self._owner = ""
+
+    async def start(self, owner: str) -> None:
+        self._owner = owner
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._done.set_result(None)
+
+    async def aclose(self) -> None:
+        for log in self._logs.values():
+            log.ring()
+
+    async def open(
+        self, log: str, head: bytes, *, records: Sequence[Record] = (), principal: str = "",
+        key: str | None = None, fingerprint: bytes | None = None,
+    ) -> str:  # fmt: skip
+        if key is not None and (winner := self._keys.get(key)) is not None:
+            if self._logs[winner].fingerprint != fingerprint:
+                raise Mismatch
+            return winner
+        if log in self._logs or log in self._expired:
+            raise Conflict(f"{log} exists")
+        made = _Log(Lease(self._owner), head, principal, key, fingerprint)
+        made.records.extend(records)
+        self._logs[log] = made
+        if key is not None:
+            self._keys[key] = log
+        self._appear(log)
+        return log
+
+    def append(
+        self, log: str, after: int, records: Sequence[Record], *, lease: Lease, head: bytes | None = None, ended: bool = False
+    ) -> asyncio.Future[None]:
+        found = self._logs.get(log)
+        if found is None or found.lease != lease:
+            return _failed(Conflict(f"{log} is not ours"))
+        kept = found.records
+        if len(kept) != after:
+            if len(kept) == after + len(records) and kept[after:] == list(records):
+                return self._done
+            return _failed(Conflict(f"{log} stands at {len(kept)}, not at {after}"))
+        if found.ended:
+            return _failed(Conflict(f"{log} has ended"))
+        kept.extend(records)
+        if head is not None:
+            found.head = head
+        if ended:
+            found.ended = True
+            found.ended_at = time.time()
+        found.ring()
+        return self._done
+
+    async def post(self, log: str, data: bytes) -> int:
+        found = self._logs.get(log)
+        if found is None:
+            found = self._logs[log] = _Log(Lease(""), b"", "", None, None)
+            self._appear(log)
+        found.records.append(Record(len(found.records) + 1, time.time(), data))
+        found.ring()
+        return len(found.records)
+
+    async def read(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page:
+        found = self._logs.get(log)
+        if found is None:
+            raise Gone(code="expired" if log in self._expired else "not_found")
+        records = found.records
+        count = len(records) - after
+        if count == 1:
+            return Page(records[after:], False, found.ended)
+        if count <= 0:
+            return Page((), False, found.ended)
+        taken, size = 0, 0
+        for record in records[after : after + limit // RECORD_COST + 1]:
+            size += len(record.data) + RECORD_COST
+            if size > limit and taken:
+                break
+            taken += 1
+        more = taken < count
+        return Page(records[after : after + taken], more, found.ended and not more)
+
+    async def tail(self, log: str) -> Tail | None:
+        found = self._logs.get(log)
+        if found is None:
+            if log in self._expired:
+                raise Gone(code="expired")
+            return None
+        return Tail(1, len(found.records), found.ended, found.lease.epoch, found.head, found.lease.owner)
+
+    async def drop(self, log: str) -> None:
+        found = self._logs.pop(log, None)
+        self._expired.discard(log)
+        if found is None:
+            return
+        if found.key is not None:
+            self._keys.pop(found.key, None)
+        found.ring()
+
+    def changed(self, log: str) -> Bell:
+        found = self._logs.get(log)
+        if found is not None:
+            if found.bell is None:
+                found.bell = Bell()
+            return found.bell
+        return self._bells.setdefault(log, Bell())
+
+    async def list(self, prefix: str, principal: str | None, limit: int) -> Sequence[tuple[str, Tail]]:
+        mine = (
+            (name, Tail(1, len(log.records), log.ended, log.lease.epoch, log.head, log.lease.owner))
+            for name, log in reversed(self._logs.items())
+            if name.startswith(prefix) and log.lease.owner and (principal is None or log.principal == principal)
+        )
+        return list(islice(mine, limit))
+
+    async def expire(self, before: float) -> Sequence[str]:
+        old = [name for name, log in self._logs.items() if log.ended and log.ended_at < before]
+        for name in old:
+            await self.drop(name)
+            self._expired.add(name)
+        return old
+
+    def _appear(self, log: str) -> None:
+        bell = self._bells.pop(log, None)
+        if bell is not None:
+            bell.ring()
+
+
+def _failed(error: Exception) -> asyncio.Future[None]:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.set_exception(error)
+    return future

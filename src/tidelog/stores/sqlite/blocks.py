@@ -1,0 +1,114 @@
+"""How records lie in the file. Pure.
+
+A *block* is the records of one append, one behind the other: time, length, data. Blocks joined are the data of a chunk (one log)
+or of a segment (many logs). Numbers are not stored: the first one stands in the chunk's id or the segment's index.
+
+A segment's *index* is one entry of 32 bytes for each block. It is searched for a log's mark as bytes, in C, without decoding.
+An entry without records only tells other processes that the log changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from struct import Struct
+from typing import Final, NamedTuple
+
+from tidelog.log import Record
+from tidelog.seams import RECORD_COST, Page
+
+SEQ_BITS: Final = 32
+"""A chunk's id is its log's id and, in the low bits, the number of its first record."""
+
+_header: Final = Struct("<dI")
+_entry: Final = Struct("<QIIIIII")
+_mark: Final = Struct("<Q")
+
+pack_entry = _entry.pack
+"""The bytes of an entry: mark, log, epoch, first, count, offset, size."""
+
+
+class Block(NamedTuple):
+    """Records `first` to `first + count - 1`, encoded."""
+
+    first: int
+    count: int
+    epoch: int
+    data: bytes
+
+    @property
+    def last(self) -> int:
+        """The number of the last record."""
+        return self.first + self.count - 1
+
+
+class Entry(NamedTuple):
+    """Where a segment keeps a block. `at` is the entry's own place in the index."""
+
+    at: int
+    log: int
+    epoch: int
+    first: int
+    count: int
+    offset: int
+    size: int
+
+
+def mark_of(name: str) -> int:
+    """The log's name as 63 bits. The file refuses two logs of one mark; bells may share one."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def mark_bytes(mark: int) -> bytes:
+    """The mark as an index holds it."""
+    return _mark.pack(mark)
+
+
+def encode(records: Sequence[Record]) -> bytes:
+    """The records as a block."""
+    if len(records) == 1:
+        _, at, data, _ = records[0]
+        return _header.pack(at, len(data)) + data
+    return b"".join([piece for _, at, data, _ in records for piece in (_header.pack(at, len(data)), data)])
+
+
+def page(blocks: Sequence[Block], after: int, limit: int, *, complete: bool, ended: bool) -> Page:
+    """The records behind `after`, up to `limit` bytes. `complete`: these blocks reach the end of what is stored."""
+    records: list[Record] = []
+    left = limit
+    for block in blocks:
+        for record in _decode(block, after):
+            left -= len(record.data) + RECORD_COST
+            if left < 0 and records:
+                return Page(records, True, False)
+            records.append(record)
+    return Page(records, not complete, ended and complete)
+
+
+def entries(index: bytes, mark: int) -> Iterator[Entry]:
+    """The entries of a log in an index, in order."""
+    sought, at = _mark.pack(mark), -1
+    while (at := index.find(sought, at + 1)) >= 0:
+        if at % _entry.size == 0:
+            yield Entry(at, *_entry.unpack_from(index, at)[1:])
+
+
+def marks(index: bytes) -> set[int]:
+    """The marks of all logs in an index."""
+    return {entry[0] for entry in _entry.iter_unpack(index)}
+
+
+def blank(index: bytearray, data: bytearray, entry: Entry) -> None:
+    """Remove a block and its entry from a segment, in place."""
+    index[entry.at : entry.at + _entry.size] = bytes(_entry.size)
+    data[entry.offset : entry.offset + entry.size] = bytes(entry.size)
+
+
+def _decode(block: Block, after: int) -> Iterator[Record]:
+    data, at = block.data, 0
+    for seq in range(block.first, block.first + block.count):
+        when, size = _header.unpack_from(data, at)
+        start = at + _header.size
+        at = start + size
+        if seq > after:
+            yield Record(seq, when, data[start:at], block.epoch)

@@ -1,0 +1,186 @@
+"""What is done inside a transaction beside appending: open, post, take, drop, expire, close. Runs in the writer thread.
+
+A job that refuses raises before it writes: the transaction of its group goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tidelog.errors import Conflict, Mismatch
+from tidelog.stores.sqlite.blocks import SEQ_BITS, Block, blank, entries, mark_bytes
+from tidelog.stores.sqlite.commit import Transaction
+from tidelog.stores.sqlite.reading import Found, blocks_behind, find, last_of
+
+
+class Birth(NamedTuple):
+    """A log to be made."""
+
+    name: str
+    mark: int
+    head: bytes
+    first: Block
+    principal: str
+    key: str | None
+    fingerprint: bytes | None
+
+
+class Claim(NamedTuple):
+    """A dead owner's log to be taken. `dead`: owners seen dead, with the beat at which they stood still."""
+
+    name: str
+    mark: int
+    after: int
+    records: int
+    block: bytes
+    head: bytes | None
+    ended: bool
+    dead: dict[int, int]
+
+
+class Taken(NamedTuple):
+    """A log that was taken."""
+
+    id: int
+    epoch: int
+    head: bytes
+
+
+def open_log(birth: Birth, do: Transaction) -> tuple[str, int | None]:
+    """Make it; (its name, its number), or (the name that won, None). Raises `Mismatch`, `Conflict`."""
+    if birth.key is not None:
+        for name, fingerprint in do.execute("SELECT name, fingerprint FROM logs WHERE key = ?", (birth.key,)):
+            if fingerprint != birth.fingerprint:
+                raise Mismatch
+            return name, None
+    taken = "SELECT EXISTS (SELECT 1 FROM logs WHERE mark = ?) OR EXISTS (SELECT 1 FROM expired WHERE name = ?)"
+    if do.execute(taken, (birth.mark, birth.name)).get:
+        raise Conflict(f"{birth.name} exists")
+    row = do.hold()
+    log = do.execute(
+        "INSERT INTO logs (mark, name, owner, lease, principal, key, fingerprint, head) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        (birth.mark, birth.name, do.owner, row, birth.principal, birth.key, birth.fingerprint, birth.head),
+    ).get
+    if birth.first.count:
+        _insert(do, log, birth.first)
+    do.ring(birth.mark)
+    return birth.name, log
+
+
+def post(name: str, mark: int, block: bytes, do: Transaction) -> int:
+    """Add one record with the next number. Raises `Conflict` for a log with an owner."""
+    found = find(do.execute, name, mark)
+    if found is not None and found.owner is not None:
+        raise Conflict(f"{name} has an owner; only logs without one take posts")
+    log = found.id if found else do.execute("INSERT INTO logs (mark, name) VALUES (?, ?) RETURNING id", (mark, name)).get
+    base = log << SEQ_BITS
+    number = do.execute(
+        "INSERT INTO chunks SELECT coalesce(max(id), ?1) + 1, 1, 1, ?2 FROM chunks WHERE id > ?1 AND id < ?3 RETURNING id",
+        (base, block, base + (1 << SEQ_BITS)),
+    ).get
+    do.ring(mark)
+    return int(number) - base
+
+
+def take(claim: Claim, do: Transaction) -> Taken:
+    """Become the owner of a log whose owner is dead: one epoch up. Raises `Conflict`."""
+    found = find(do.execute, claim.name, claim.mark)
+    if found is None or found.lease is None or found.ended is not None:
+        raise Conflict(f"{claim.name} is nobody's to take")
+    _check_dead(do, found.lease, claim)
+    if last_of(do.execute, found, claim.mark) != claim.after:
+        raise Conflict(f"{claim.name} does not end at {claim.after}")
+    do.execute("UPDATE owners SET dead = 1 WHERE id = ?", (found.lease,))
+    _gather(do, found, claim.mark)
+    if claim.records:
+        _insert(do, found.id, Block(claim.after + 1, claim.records, found.epoch + 1, claim.block))
+    head = found.head if claim.head is None else claim.head
+    do.execute(
+        "UPDATE logs SET owner = ?, lease = ?, epoch = epoch + 1, head = ?, ended = ? WHERE id = ?",
+        (do.owner, None if claim.ended else do.hold(), head, time.time() if claim.ended else None, found.id),
+    )
+    _clear(do, found.lease)
+    do.ring(claim.mark)
+    return Taken(found.id, found.epoch + 1, head)
+
+
+def drop(name: str, mark: int, do: Transaction) -> bool:
+    """Remove every byte of the log; whether there was one."""
+    do.execute("DELETE FROM expired WHERE name = ?", (name,))
+    found = find(do.execute, name, mark)
+    if found is None:
+        return False
+    _remove(do, found, mark)
+    return True
+
+
+def expire(before: float, limit: int, do: Transaction) -> Sequence[str]:
+    """Drop up to `limit` logs that ended before this time and keep their names; the oldest first."""
+    old = do.execute("SELECT name, mark FROM logs WHERE ended < ? ORDER BY ended LIMIT ?", (before, limit)).fetchall()
+    for name, mark in old:
+        found = find(do.execute, name, mark)
+        if found is not None:
+            _remove(do, found, mark)
+            do.execute("INSERT OR IGNORE INTO expired VALUES (?)", (name,))
+    return [name for name, _ in old]
+
+
+def close(do: Transaction) -> None:
+    """Give up the lease. What is live is chunked: our segments can go."""
+    do.execute("UPDATE owners SET dead = 1 WHERE id = ?", (do.row,))
+    do.execute("DELETE FROM journal WHERE owner = ?", (do.row,))
+
+
+def enter(do: Transaction) -> int:
+    """The row of our lease. What dead owners left and nobody needs goes."""
+    dead = do.execute("SELECT id FROM owners WHERE dead AND id NOT IN (SELECT lease FROM logs WHERE lease IS NOT NULL)")
+    for (owner,) in dead.fetchall():
+        _clear(do, owner)
+    return do.hold()
+
+
+def bury(owner: int, beat: int, do: Transaction) -> None:
+    """An owner that stood still and has no log left."""
+    if do.execute("UPDATE owners SET dead = 1 WHERE id = ? AND beat = ? RETURNING 1", (owner, beat)).get:
+        _clear(do, owner)
+
+
+def _insert(do: Transaction, log: int, block: Block) -> None:
+    row = (log << SEQ_BITS | block.first, block.count, block.epoch, block.data)
+    do.execute("INSERT INTO chunks VALUES (?, ?, ?, ?)", row)
+
+
+def _check_dead(do: Transaction, owner: int, claim: Claim) -> None:
+    for beat, dead in do.execute("SELECT beat, dead FROM owners WHERE id = ?", (owner,)):
+        if not dead and (owner == do.row or claim.dead.get(owner) != beat):
+            raise Conflict(f"the owner of {claim.name} lives")
+
+
+def _gather(do: Transaction, found: Found, mark: int) -> None:
+    """Move the log's journal tail to a chunk: later records must lie behind it."""
+    blocks = blocks_behind(do.execute, found, mark, last_of(do.execute, found, 0))
+    if blocks:
+        count = sum(block.count for block in blocks)
+        data = b"".join(block.data for block in blocks)
+        _insert(do, found.id, Block(blocks[0].first, count, found.epoch, data))
+
+
+def _clear(do: Transaction, owner: int) -> None:
+    """Remove what a dead owner leaves, once no log hangs on it."""
+    if not do.execute("SELECT EXISTS (SELECT 1 FROM logs WHERE lease = ?)", (owner,)).get:
+        do.execute("DELETE FROM journal WHERE owner = ?", (owner,))
+        do.execute("DELETE FROM owners WHERE id = ? AND dead", (owner,))
+
+
+def _remove(do: Transaction, found: Found, mark: int) -> None:
+    do.execute("DELETE FROM chunks WHERE id >= ? AND id < ?", (found.id << SEQ_BITS, (found.id + 1) << SEQ_BITS))
+    do.execute("DELETE FROM logs WHERE id = ?", (found.id,))
+    segments = do.execute("SELECT id, idx, data FROM journal WHERE instr(idx, ?)", (mark_bytes(mark),))
+    for segment, index, data in segments.fetchall():
+        cleared, blanked = bytearray(index), bytearray(data)
+        for entry in entries(index, mark):
+            blank(cleared, blanked, entry)
+        do.execute("UPDATE journal SET idx = ?, data = ? WHERE id = ?", (cleared, blanked, segment))
+    do.ring(mark)

@@ -1,0 +1,286 @@
+"""The journal, as the loop sees it: which logs are live, what gathers, when it is committed, chunked and trimmed.
+
+One commit flies at a time; meanwhile the next group gathers. If a commit fails, so does what gathered behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from tidelog.errors import Conflict, StoreError, Unavailable
+from tidelog.log import Lease, Record
+from tidelog.stores.sqlite.blocks import encode
+from tidelog.stores.sqlite.commit import Commit, Group, Job, Transaction, fenced
+from tidelog.stores.sqlite.live import Chunk, Live
+
+GAP: Final = 0.005
+"""The widest window, in seconds from commit to commit; it opens in proportion to the rate of appends."""
+GAP_RATE: Final = 1500.0
+"""Appends a second from which on the window is at its widest."""
+RATE_SPAN: Final = 0.05
+"""Seconds over which the rate is averaged."""
+CHUNK_SECONDS: Final = 1.0
+CHUNK_BYTES: Final = 64 * 1024
+"""A log's records move to a chunk at this age and at this size."""
+MOVE_EVERY: Final = 0.1
+"""Chunks are written together: at most once in so many seconds, except for full and ended logs."""
+LINGER: Final = 10.0
+LINGER_LOGS: Final = 256
+"""How long, and how many, ended logs stay in memory for those who still read their end."""
+
+
+class Journal:
+    """Appends and jobs of this process, group by group. `live` holds the logs it writes, by name."""
+
+    def __init__(self, send: Callable[[Commit], None]) -> None:
+        self.live: dict[str, Live] = {}
+        self.row = 0
+        self.seen = 0
+        """Segments up to this one are known: they are ours, or their bells were rung."""
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._group = Group(1, self._loop)
+        self._flying = False
+        self._armed: asyncio.Handle | None = None
+        self._sweep: asyncio.TimerHandle | None = None
+        self._now = self._flushed = self._next_move = self._loop.time()
+        self._rate = 0.0
+        self._aging: dict[Live, None] = {}  # logs with records outside chunks, the oldest such record first
+        self._full: list[Live] = []
+        self._segments: deque[tuple[int, int, float]] = deque()  # id, group, when it was stored
+        self._lingering: deque[tuple[float, Live]] = deque()
+        self._closing = False
+
+    def append(
+        self, log: str, after: int, records: Sequence[Record], *, lease: Lease, head: bytes | None, ended: bool
+    ) -> asyncio.Future[None]:  # fmt: skip
+        """Add to the group that gathers; see `Store.append`."""
+        live = self.live.get(log)
+        if live is None or after != live.last or live.closed or lease != live.lease or self._closing:
+            return self._decline(log, live, after, records, lease, ended)
+        group = self._group
+        if records:
+            if records[-1].seq != after + len(records):
+                return self._failed(Conflict(f"{log}: the records are not numbered from {after + 1} on"))
+            self._take(live, records)
+            group.add(live, after + 1, len(records), live.blocks[-1])
+        else:
+            group.add(live, after + 1, 0, b"")
+        live.call = after
+        live.future = group.future
+        if head is not None:
+            group.heads[live] = head
+        if ended:
+            live.closed = True
+            group.ended[live] = time.time()
+            self._full.append(live)
+        if self._armed is None and not self._flying:
+            self._arm()
+        return group.future
+
+    async def run(self, work: Callable[[Transaction], Any], then: Callable[[Any], None] | None = None) -> Any:
+        """Do `work` in the transaction of the next group and return its result.
+
+        Cancelling the wait does not undo it. Once it is stored `then` is called with the result, even if nobody waits any more.
+        """
+        job = Job(work, then, self._loop.create_future())
+        self._group.jobs.append(job)
+        if self._armed is None and not self._flying:
+            self._arm()
+        return await job.future
+
+    def adopt(self, live: Live) -> None:
+        """From now on this process writes the log."""
+        self.live[live.name] = live
+
+    def forget(self, log: str) -> None:
+        """The log is dropped, or somebody else's now."""
+        live = self.live.pop(log, None)
+        if live is not None:
+            live.closed = True
+            self._aging.pop(live, None)
+            self._full = [other for other in self._full if other is not live]
+            live.ring()
+
+    def lose(self) -> None:
+        """All logs are somebody else's now: what gathers for them fails."""
+        for log in tuple(self.live):
+            self.forget(log)
+        self._segments.clear()
+        self._discard(fenced())
+
+    async def close(self, work: Callable[[Transaction], Any]) -> None:
+        """Store what is pending, chunk everything, do `work`, and take nothing more."""
+        self._closing = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+        self._full.extend(live for live in self._aging if live not in self._full)
+        await self.run(work)
+
+    def settled(self, commit: Commit) -> None:
+        """A commit is through: show what it stored, or take it back."""
+        self._flying = False
+        if commit.error is not None:
+            self._rollback(commit.group, commit.error)
+        elif commit.refused:
+            self._rollback(commit.group, fenced())
+            self.lose()
+        else:
+            self._note(commit)
+            self._show(commit.group)
+        if commit.row != self.row:  # a job found our lease dead and took a new one
+            self.lose()
+            self.row = commit.row
+        for job in commit.group.jobs:
+            job.settle(commit.error)
+        if self._group.index or self._group.jobs:
+            self._arm()
+        self._watch_age()
+
+    def _take(self, live: Live, records: Sequence[Record]) -> None:
+        block = encode(records)
+        size = len(block)
+        if not live.blocks:
+            live.number = self._group.number
+            live.since = self._now
+            self._aging[live] = None
+        live.blocks.append(block)
+        live.block_bytes += size
+        live.size += size
+        live.records.extend(records)
+        live.last += len(records)
+        if live.block_bytes >= CHUNK_BYTES > live.block_bytes - size:
+            self._full.append(live)
+
+    def _decline(
+        self, log: str, live: Live | None, after: int, records: Sequence[Record], lease: Lease, ended: bool
+    ) -> asyncio.Future[None]:
+        if self._closing:
+            return self._failed(Unavailable("The store is closed."))
+        if live is None or lease != live.lease:
+            return self._failed(Conflict(f"{log} is not ours"))
+        if live.repeats(after, records, ended):
+            return live.future
+        if after != live.last:
+            return self._failed(Conflict(f"{log} stands at {live.last}, not at {after}"))
+        return self._failed(Conflict(f"{log} has ended"))
+
+    def _failed(self, error: StoreError) -> asyncio.Future[None]:
+        future = self._loop.create_future()
+        future.set_exception(error)
+        return future
+
+    def _arm(self) -> None:
+        """Commit in this turn of the loop if we are idle, else when the window closes."""
+        self._now = now = self._loop.time()
+        due = self._flushed + GAP * min(1.0, self._rate / GAP_RATE)
+        self._armed = self._loop.call_soon(self._flush) if due <= now else self._loop.call_at(due, self._flush)
+
+    def _flush(self) -> None:
+        self._armed = None
+        group, self._group = self._group, Group(self._group.number + 1, self._loop)
+        self._pace(len(group.index) + len(group.jobs))
+        chunks = self._chunks(group)
+        self._flying = True
+        self._send(Commit(group, self.row, chunks, self._trimmable() if chunks or not group.index else 0))
+
+    def _pace(self, count: int) -> None:
+        self._now = now = self._loop.time()
+        since, self._flushed = now - self._flushed, now
+        self._rate += (count - self._rate * since) / (RATE_SPAN + since)
+
+    def _chunks(self, group: Group) -> list[Chunk]:
+        moving, self._full = self._full, []
+        if self._now >= self._next_move:
+            self._next_move = self._now + MOVE_EVERY
+            for live in self._aging:
+                if live.since > self._now - CHUNK_SECONDS:
+                    break
+                moving.append(live)
+        chunks = (group.move(live) for live in dict.fromkeys(moving))
+        return [chunk for chunk in chunks if chunk is not None]
+
+    def _trimmable(self) -> int:
+        """The last of our segments that nobody needs: all is chunked, and other processes had time to see it."""
+        oldest = next(iter(self._aging)).number if self._aging else self._group.number
+        last = 0
+        for segment, number, when in self._segments:
+            if number >= oldest or when > self._now - CHUNK_SECONDS:
+                break
+            last = segment
+        return last
+
+    def _note(self, commit: Commit) -> None:
+        while self._segments and self._segments[0][0] <= commit.trim:
+            self._segments.popleft()
+        if commit.newest:
+            self._segments.append((commit.newest, commit.group.number, self._loop.time()))
+            first = commit.segment or commit.newest
+            if first == self.seen + 1:
+                self.seen = commit.newest
+
+    def _show(self, group: Group) -> None:
+        for live, last in group.shown:
+            live.stored = last
+        for live, head in group.heads.items():
+            live.head = head
+        for live in group.ended:
+            live.ended = True
+            self._lingering.append((self._now + LINGER, live))
+        for live, last, blocks, size in group.moves:
+            self._chunked(live, last, blocks, size)
+        group.future.set_result(None)
+        for live, _ in group.shown:
+            if live.bell is not None:
+                live.ring()
+
+    def _chunked(self, live: Live, last: int, blocks: int, size: int) -> None:
+        live.chunked_to(last, blocks, size)
+        self._aging.pop(live, None)
+        if live.blocks and self.live.get(live.name) is live:
+            live.number = self._group.number
+            live.since = self._now
+            self._aging[live] = None
+
+    def _rollback(self, group: Group, error: StoreError) -> None:
+        for live, _ in group.shown:
+            live.rollback()
+        _fail(group.future, error)
+        self._discard(error)
+
+    def _discard(self, error: StoreError) -> None:
+        """Fail the appends that gather; jobs stay."""
+        group, self._group = self._group, Group(self._group.number + 1, self._loop)
+        self._group.jobs = group.jobs
+        for live, _ in group.shown:
+            live.rollback()
+            if not live.blocks:
+                self._aging.pop(live, None)
+        self._full = [live for live in self._full if live.blocks]
+        _fail(group.future, error)
+
+    def _watch_age(self) -> None:
+        """Come back for what must be chunked, trimmed or let go, even if nobody appends."""
+        if self._sweep is None and not self._closing and (self._aging or self._segments or self._lingering):
+            self._sweep = self._loop.call_later(CHUNK_SECONDS, self._swept)
+
+    def _swept(self) -> None:
+        self._sweep = None
+        now = self._loop.time()
+        while self._lingering and (self._lingering[0][0] <= now or len(self._lingering) > LINGER_LOGS):
+            live = self._lingering.popleft()[1]
+            if self.live.get(live.name) is live:
+                self.forget(live.name)
+        if (self._aging or self._segments) and self._armed is None and not self._flying:
+            self._arm()
+        else:
+            self._watch_age()
+
+
+def _fail(future: asyncio.Future[None], error: StoreError) -> None:
+    future.set_exception(error)
+    future.exception()  # not everybody waits for an append: what failed is in the log's state

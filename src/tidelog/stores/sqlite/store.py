@@ -1,0 +1,283 @@
+"""`sqlite:///file.db`: logs in one file that several processes may open.
+
+Appends of all logs are gathered and written as one segment of a journal: one row for each group commit, whatever the number of
+logs. A log's records move to a chunk of their own every second, every 64 KB and at its end; segments nobody needs are deleted.
+This process keeps in memory, for each log that it writes, at least what is not chunked: whoever reads there touches no thread.
+
+    loop      store.py     what callers see: bells, reads, other processes' changes
+              journal.py   what gathers and when it is committed;  live.py  a log's window
+    threads   writer.py    executes commit.py and jobs.py;  readers run reading.py
+    pure      blocks.py    the bytes;  schema.py  the tables and the address
+
+What is stored survives the process (`kill -9`). A power cut may cost the commits since the last sync with `synchronous=NORMAL`, the
+default, never their order; `synchronous=FULL` syncs each group commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+import apsw
+
+from tidelog.bell import Bell
+from tidelog.errors import Unavailable
+from tidelog.log import Lease, Record, Tail
+from tidelog.seams import BATCH_BYTES, Page
+from tidelog.stores.sqlite import blocks, jobs, reading
+from tidelog.stores.sqlite.blocks import Block, mark_of
+from tidelog.stores.sqlite.commit import Commit, Group, Job
+from tidelog.stores.sqlite.journal import Journal
+from tidelog.stores.sqlite.live import Live
+from tidelog.stores.sqlite.schema import parse, prepare
+from tidelog.stores.sqlite.writer import Checkpointer, Readers, Writer
+
+EXPIRE_SLICE: Final = 16
+"""Logs that one transaction drops, so that appends need not wait for all."""
+
+_log = logging.getLogger("tidelog.stores.sqlite")
+
+
+class SqliteStore:
+    """Implements `seams.Store`, `Listing`, `Expiring` and `Leasing`.
+
+    `url`: `sqlite:///relative.db` or `sqlite:////absolute.db`; options `synchronous=NORMAL|FULL`, `beat=` (2) and `busy=` (5) in
+    seconds. Raises `InvalidRequest` for anything else.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._place = parse(url)
+        self._owner = ""
+        self._open = False
+        self._bells: WeakValueDictionary[int, Bell] = WeakValueDictionary()  # of logs that others write, by mark
+        self._beats: dict[int, tuple[int, float]] = {}  # other owners: beat, and since when it stands
+        self._scanning: asyncio.Task[None] | None = None
+        self._scan_again = False
+
+    async def start(self, owner: str) -> None:
+        self._owner = owner
+        self._loop = loop = asyncio.get_running_loop()
+        self._readers = Readers(self._place)
+        self._journal = Journal(lambda commit: self._writer.put(commit))
+        try:
+            entered = await loop.run_in_executor(None, self._enter)
+        except BaseException:
+            self._readers.close()
+            raise
+        self._journal.row = entered
+        self._journal.seen = (await self._readers.read(reading.changes, 0, 0)).seen
+        self._open = True
+
+    async def aclose(self) -> None:
+        if not self._open:
+            return
+        self._open = False
+        try:
+            await self._journal.close(jobs.close)
+        except Unavailable as error:
+            _log.warning("the store could not be closed properly: %s", error)
+        if self._scanning is not None:
+            await asyncio.wait([self._scanning])
+        closed = self._loop.create_future()
+        self._writer.stop(partial(self._close_file, closed))
+        await closed
+        for log in tuple(self._journal.live):
+            self._journal.forget(log)
+        self._ring_all()
+
+    async def open(
+        self, log: str, head: bytes, *, records: Sequence[Record] = (), principal: str = "",
+        key: str | None = None, fingerprint: bytes | None = None,
+    ) -> str:  # fmt: skip
+        first = Block(1, len(records), 1, blocks.encode(records))
+        birth = jobs.Birth(log, mark_of(log), head, first, principal, key, fingerprint)
+        return str((await self._run(partial(jobs.open_log, birth), partial(self._born, birth, tuple(records))))[0])
+
+    def append(
+        self, log: str, after: int, records: Sequence[Record], *, lease: Lease, head: bytes | None = None, ended: bool = False
+    ) -> asyncio.Future[None]:
+        return self._journal.append(log, after, records, lease=lease, head=head, ended=ended)
+
+    async def post(self, log: str, data: bytes) -> int:
+        mark = mark_of(log)
+        return int(await self._run(partial(jobs.post, log, mark, data), lambda _: self._ring(mark)))
+
+    async def read(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page:
+        live = self._journal.live.get(log)
+        if live is not None and after >= live.base:
+            return live.page(after, limit)
+        found = await self._read(reading.read, log, mark_of(log), after, limit)
+        return blocks.page(found.blocks, after, limit, complete=found.complete, ended=found.ended)
+
+    async def tail(self, log: str) -> Tail | None:
+        live = self._journal.live.get(log)
+        if live is not None:
+            return live.tail()
+        return await self._read(reading.tail, log, mark_of(log))
+
+    async def drop(self, log: str) -> None:
+        self._journal.forget(log)
+        mark = mark_of(log)
+        if await self._run(partial(jobs.drop, log, mark), lambda _: self._ring(mark)):
+            await asyncio.wrap_future(self._checkpointer.truncate())
+
+    def changed(self, log: str) -> Bell:
+        live = self._journal.live.get(log)
+        if live is not None:
+            if live.bell is None:
+                live.bell = Bell()
+            return live.bell
+        bell = self._bells.setdefault(mark_of(log), Bell())
+        if self._writer.dozing:
+            self._writer.wake()
+        return bell
+
+    async def list(self, prefix: str, principal: str | None, limit: int) -> Sequence[tuple[str, Tail]]:
+        found = await self._read(reading.listed, prefix, principal, limit, self._journal.row)
+        live = self._journal.live
+        return [(name, live[name].tail() if name in live else tail) for name, tail in found]
+
+    async def expire(self, before: float) -> Sequence[str]:
+        dropped: list[str] = []
+        while names := await self._run(partial(jobs.expire, before, EXPIRE_SLICE), self._expired):
+            dropped += names
+        if dropped:
+            await asyncio.wrap_future(self._checkpointer.truncate())
+        return dropped
+
+    async def orphans(self, patience: float) -> Sequence[str]:
+        seen = await self._read(reading.owners)
+        now = self._loop.time()
+        before, self._beats = self._beats, {}
+        names: list[str] = []
+        for row, beat, dead in seen:
+            if row == self._journal.row:
+                continue
+            since = before[row][1] if row in before and before[row][0] == beat else now
+            self._beats[row] = beat, since
+            if dead or now - since >= patience:
+                names += await self._left_by(row, beat, dead)
+        return names
+
+    async def take(
+        self, log: str, after: int, records: Sequence[Record], *, head: bytes | None = None, ended: bool = True
+    ) -> Lease:
+        still = {row: beat for row, (beat, _) in self._beats.items()}
+        claim = jobs.Claim(log, mark_of(log), after, len(records), blocks.encode(records), head, ended, still)
+        taken = await self._run(partial(jobs.take, claim), partial(self._taken, claim, tuple(records)))
+        return Lease(self._owner, taken.epoch)
+
+    # On the loop, called back.
+
+    def _born(self, birth: jobs.Birth, records: Sequence[Record], made: tuple[str, int | None]) -> None:
+        if made[1] is not None:
+            lease = Lease(self._owner)
+            live = Live(birth.name, birth.mark, made[1], lease=lease, head=birth.head, base=0, records=records)
+            self._adopt(live)
+
+    def _taken(self, claim: jobs.Claim, records: Sequence[Record], taken: jobs.Taken) -> None:
+        if claim.ended:
+            self._ring(claim.mark)
+            return
+        lease = Lease(self._owner, taken.epoch)
+        live = Live(claim.name, claim.mark, taken.id, lease=lease, head=taken.head, base=claim.after, records=records)
+        self._adopt(live)
+
+    def _adopt(self, live: Live) -> None:
+        self._journal.adopt(live)
+        self._ring(live.mark)
+
+    def _expired(self, names: Sequence[str]) -> None:
+        for name in names:
+            self._journal.forget(name)
+            self._ring(mark_of(name))
+
+    def _ring(self, mark: int) -> None:
+        bell = self._bells.pop(mark, None)
+        if bell is not None:
+            bell.ring()
+
+    def _ring_all(self) -> None:
+        for mark in tuple(self._bells):
+            self._ring(mark)
+
+    # Other processes.
+
+    def _watched(self) -> bool:
+        """Called by the writer thread."""
+        return bool(self._bells) or bool(self._journal.live)
+
+    def _foreign(self) -> None:
+        """Somebody else committed."""
+        self._scan_again = True
+        if self._scanning is None and self._open:
+            self._scanning = self._loop.create_task(self._scan())
+
+    async def _scan(self) -> None:
+        try:
+            while self._scan_again and self._open:
+                self._scan_again = False
+                self._changed(await self._readers.read(reading.changes, self._journal.seen, self._journal.row))
+        except Unavailable as error:
+            _log.warning("changes of other processes could not be read: %s", error)
+        finally:
+            self._scanning = None
+
+    def _changed(self, changes: reading.Changes) -> None:
+        self._journal.seen = max(self._journal.seen, changes.seen)
+        for live in tuple(self._journal.live.values()):
+            lost = live.id <= changes.newest and live.id not in changes.ours
+            if live.mark in changes.marks if changes.marks is not None else lost:  # dropped, or taken
+                self._journal.forget(live.name)
+        if changes.marks is None:
+            self._ring_all()
+        else:
+            for mark in changes.marks:
+                self._ring(mark)
+
+    async def _left_by(self, row: int, beat: int, dead: bool) -> Sequence[str]:
+        names = await self._read(reading.held, row)
+        if not names and not dead:
+            await self._run(partial(jobs.bury, row, beat))
+        return names
+
+    # Plumbing.
+
+    async def _run(self, work: Callable[[Any], Any], then: Callable[[Any], None] | None = None) -> Any:
+        if not self._open:
+            raise Unavailable("The store is closed.")
+        return await self._journal.run(work, then)
+
+    async def _read(self, what: Callable[..., Any], *args: Any) -> Any:
+        if not self._open:
+            raise Unavailable("The store is closed.")
+        return await self._readers.read(what, *args)
+
+    def _enter(self) -> int:
+        """Open the file and take a lease; in a thread."""
+        prepare(self._place)
+        try:
+            self._checkpointer = Checkpointer(self._place)
+            self._writer = Writer(
+                self._place, self._owner, notify=self._loop.call_soon_threadsafe, settled=self._journal.settled,
+                foreign=self._foreign, fenced=self._journal.lose, watched=self._watched, long=self._checkpointer.passive,
+            )  # fmt: skip
+        except apsw.Error as error:
+            raise Unavailable(f"{self._place.path} cannot be opened: {error}.") from error
+        group = Group(0, self._loop)
+        group.jobs.append(job := Job(jobs.enter, None, self._loop.create_future()))
+        commit = Commit(group, 0, (), 0)
+        self._writer.start(commit)
+        if commit.error is not None:
+            raise commit.error
+        return int(job.result)
+
+    def _close_file(self, closed: asyncio.Future[None]) -> None:
+        """In the writer thread, at its end."""
+        self._checkpointer.close()
+        self._readers.close()
+        self._loop.call_soon_threadsafe(closed.set_result, None)

@@ -1,0 +1,195 @@
+"""The transcript: the fold of a log into one document. Taking a record twice changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import msgspec
+
+from tidelog import events as e
+from tidelog.log import Record, State
+
+LIMIT_ITEMS: Final = 10_000
+"""Data events that a transcript keeps; of more it keeps the last ones. The log has them all."""
+
+
+class Part(msgspec.Struct, omit_defaults=True, tag_field="type"):
+    """One part of the answer, in the order in which they began."""
+
+    id: str
+    done: bool = False
+
+
+class TextPart(Part, tag="text"):
+    """Text that the user reads."""
+
+    text: str = ""
+
+
+class ReasoningPart(Part, tag="reasoning"):
+    """The model's reasoning."""
+
+    text: str = ""
+
+
+class ToolPart(Part, tag="tool"):
+    """A tool call. `input` is known from `tool.input` on; `json` is the argument text so far."""
+
+    name: str = ""
+    parent: str | None = None
+    json: str = ""
+    input: Any = None
+    outcome: e.ToolOutcome | None = None
+    output: Any = None
+    error: str | None = None
+
+
+class Message(msgspec.Struct):
+    """The answer."""
+
+    id: str = ""
+    parts: list[TextPart | ReasoningPart | ToolPart] = []
+
+
+class Transcript(msgspec.Struct):
+    """A whole run as one document. `text` is all its text parts, joined."""
+
+    run: str = ""
+    thread: str = ""
+    state: State = "running"
+    outcome: e.Outcome | None = None
+    error: e.Error | None = None
+    usage: e.TokenUsage | None = None
+    can: tuple[str, ...] = ()
+    of: str | None = None
+    mode: e.Mode | None = None
+    text: str = ""
+    message: Message = msgspec.field(default_factory=Message)
+    sources: list[e.Source] = []
+    data: list[e.Data] = []
+    progress: dict[str, e.Progress] = {}
+    last_seq: int = 0
+
+
+class Fold:
+    """Folds records into a transcript. Text is gathered in pieces, so that a long answer costs linear time."""
+
+    def __init__(self) -> None:
+        self._out = Transcript()
+        self._parts: dict[tuple[str, str], TextPart | ReasoningPart | ToolPart] = {}
+        self._pieces: dict[tuple[str, str], list[str]] = {}
+
+    @property
+    def position(self) -> int:
+        """The last record that was taken."""
+        return self._out.last_seq
+
+    def take(self, records: Iterable[Record]) -> None:
+        """Fold these records in; those at or before `position` are passed over."""
+        for record in records:
+            if record.seq > self._out.last_seq:
+                self._out.last_seq = record.seq
+                event = e.decode(record.data)
+                if event is not None and (fold := _FOLDS.get(type(event))) is not None:
+                    fold(self, event)
+
+    def result(self) -> Transcript:
+        """The transcript so far."""
+        for key, pieces in self._pieces.items():
+            part = self._parts[key]
+            if isinstance(part, ToolPart):
+                part.json = "".join(pieces)
+            else:
+                part.text = "".join(pieces)
+            pieces[:] = [part.json if isinstance(part, ToolPart) else part.text]
+        self._out.text = "".join(part.text for part in self._out.message.parts if isinstance(part, TextPart))
+        return self._out
+
+    def _started(self, event: e.RunStarted) -> None:
+        out = self._out
+        out.run, out.thread, out.message.id = event.run, event.thread, event.message
+        out.of, out.mode = event.of, event.mode
+
+    def _text(self, event: e.TextDelta | e.TextSnapshot) -> None:
+        self._add(("text", event.part), TextPart, event.text)
+
+    def _reasoning(self, event: e.ReasoningDelta) -> None:
+        self._add(("reasoning", event.part), ReasoningPart, event.text)
+
+    def _add(self, key: tuple[str, str], kind: type[TextPart] | type[ReasoningPart], text: str) -> None:
+        if key not in self._parts:
+            self._open(key, kind(key[1]))
+        self._pieces[key].append(text)
+
+    def _open(self, key: tuple[str, str], part: TextPart | ReasoningPart | ToolPart) -> None:
+        self._parts[key] = part
+        self._pieces[key] = []
+        self._out.message.parts.append(part)
+
+    def _text_ended(self, event: e.TextEnded) -> None:
+        self._parts["text", event.part].done = True
+
+    def _reasoning_ended(self, event: e.ReasoningEnded) -> None:
+        self._parts["reasoning", event.part].done = True
+
+    def _tool_started(self, event: e.ToolStarted) -> None:
+        self._open(("call", event.call), ToolPart(event.call, name=event.name, parent=event.parent))
+
+    def _tool_input_delta(self, event: e.ToolInputDelta) -> None:
+        self._pieces["call", event.call].append(event.json)
+
+    def _tool_input(self, event: e.ToolInput) -> None:
+        self._tool(event.call).input = event.input
+
+    def _tool_ended(self, event: e.ToolEnded) -> None:
+        part = self._tool(event.call)
+        part.done, part.outcome, part.output, part.error = True, event.outcome, event.output, event.error
+
+    def _tool(self, call: str) -> ToolPart:
+        part = self._parts["call", call]
+        assert isinstance(part, ToolPart)
+        return part
+
+    def _sources(self, event: e.Sources) -> None:
+        self._out.sources.extend(event.sources)
+
+    def _data(self, event: e.Data) -> None:
+        self._out.data.append(event)
+        del self._out.data[:-LIMIT_ITEMS]
+
+    def _progress(self, event: e.Progress) -> None:
+        self._out.progress[event.task] = event
+
+    def _usage(self, event: e.Usage) -> None:
+        self._out.usage = e.TokenUsage(event.input, event.output, event.source)
+
+    def _ended(self, event: e.RunEnded) -> None:
+        out = self._out
+        out.state, out.outcome, out.error, out.usage, out.can = (
+            "ended", event.outcome, event.error, event.usage, event.can,
+        )  # fmt: skip
+
+
+_FOLDS: Final[dict[type[e.Event], Callable[[Fold, Any], None]]] = {
+    e.RunStarted: Fold._started,
+    e.TextDelta: Fold._text,
+    e.TextSnapshot: Fold._text,
+    e.TextEnded: Fold._text_ended,
+    e.ReasoningDelta: Fold._reasoning,
+    e.ReasoningEnded: Fold._reasoning_ended,
+    e.ToolStarted: Fold._tool_started,
+    e.ToolInputDelta: Fold._tool_input_delta,
+    e.ToolInput: Fold._tool_input,
+    e.ToolEnded: Fold._tool_ended,
+    e.Sources: Fold._sources,
+    e.Data: Fold._data,
+    e.Progress: Fold._progress,
+    e.Usage: Fold._usage,
+    e.RunEnded: Fold._ended,
+}
+
+
+def encode(transcript: Transcript) -> bytes:
+    """The transcript as JSON; lone surrogates survive as escapes."""
+    return e.encode_json(transcript)

@@ -1,0 +1,177 @@
+"""The reading loop, the only one: a cursor's records become frames, the frames become bytes, the bytes go to a socket.
+
+One task a viewer. Heartbeats are the cursor's time-out. A viewer holds one batch at most and is written to in slices, so that one
+which is behind costs little here and in the kernel. A viewer that takes nothing for `send_timeout` is given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final, Literal, NamedTuple
+
+from tidelog.alarm import Alarm
+from tidelog.cursor import Cursor
+from tidelog.frame import Frame
+from tidelog.granularity import Granularity, Holder, is_delta, merge
+from tidelog.log import Record
+from tidelog.seams import Dialect, Framing
+
+HEARTBEAT: Final = 15.0
+SEND_TIMEOUT: Final = 30.0
+SLICE_BYTES: Final = 16 * 1024
+"""The most that one write hands to the socket."""
+
+How = Literal["ended", "left", "stalled", "sent_away"]
+Write = Callable[[bytes], Awaitable[None]]
+
+
+class Pacing(NamedTuple):
+    """Times in seconds. `retry` (ms) is what a viewer that is sent away should wait."""
+
+    granularity: Granularity = Granularity()
+    heartbeat: float = HEARTBEAT
+    send_timeout: float = SEND_TIMEOUT
+    retry: int = 2000
+
+
+class Delivery:
+    """Serves one viewer. `leave` and `send_away` may be called by other tasks of the loop at any time."""
+
+    def __init__(
+        self,
+        cursor: Cursor,
+        dialect: Dialect,
+        framing: Framing,
+        *,
+        write: Write,
+        pacing: Pacing = Pacing(),
+    ) -> None:
+        self._cursor = cursor
+        self._dialect = dialect
+        self._framing = framing
+        self._write = write
+        self._pacing = pacing
+        self.moved: Callable[[int], None] | None = None
+        """Called with the position after each write, where somebody must know."""
+        self._how: How | None = None
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[object] | None = None
+        self._writing = False
+        self._alarm = Alarm(self._loop, self._stall)
+        self._sent_at = 0.0
+        chunk = pacing.granularity.chunk
+        self._holder = Holder(chunk) if chunk else None
+
+    async def run(self) -> How:
+        """Until the log has ended and all of it is written, or the viewer is gone. Raises `Gone` if the log is dropped."""
+        self._task = asyncio.current_task()
+        try:
+            await self._resume()
+            while self._how is None:
+                records = await self._next()
+                if self._how is not None:
+                    break
+                if records:
+                    await self._send(records)
+                elif self._cursor.ended:
+                    self._how = "ended"
+                elif self._framing.heartbeat:
+                    await self._out(self._framing.heartbeat)
+            if self._how == "sent_away":
+                await self._say(self._dialect.farewell(self._pacing.retry))
+        except asyncio.CancelledError:
+            if self._how not in ("left", "stalled") or self._task is None:
+                raise
+            self._task.uncancel()
+        finally:
+            self._writing = False
+            self._alarm.close()
+            self._cursor.close()
+        return self._how or "left"
+
+    def leave(self) -> None:
+        """The viewer has gone."""
+        self._stop("left")
+
+    def send_away(self) -> None:
+        """Ask the viewer to come back later."""
+        self._stop("sent_away")
+
+    def _stop(self, how: How) -> None:
+        if self._how is None:
+            self._how = how
+            self._cursor.wake()
+        if self._writing and self._task is not None:
+            if how == "sent_away":
+                self._alarm.set(self._loop.time() + 0.5)
+            else:
+                self._how = how
+                self._task.cancel()
+
+    def _stall(self) -> None:
+        if self._writing and self._task is not None:
+            self._how = "stalled"
+            self._task.cancel()
+
+    async def _resume(self) -> None:
+        """Fold what the viewer already has, and say what makes a stream legal from there."""
+        position = self._cursor.position
+        if position == 0:
+            return
+        if not self._dialect.stateless:
+            await self._fold(position)
+        await self._say(self._dialect.prelude())
+
+    async def _fold(self, position: int) -> None:
+        past = self._cursor.again()
+        while past.position < position:
+            for record in await past.next(0):
+                if record.seq <= position:
+                    for _ in self._dialect.encode(record):
+                        pass
+            await asyncio.sleep(0)
+        past.close()
+
+    async def _next(self) -> Sequence[Record]:
+        """The next records; deltas that come within the merge window of the last write wait for its end."""
+        records = await self._cursor.next(self._pacing.heartbeat)
+        window = self._pacing.granularity.merge
+        if not window or not records or self._cursor.ended:
+            return records
+        wait = self._sent_at + window - self._loop.time()
+        if wait <= 0 or not all(map(is_delta, records)):
+            return records
+        await asyncio.sleep(wait)
+        return [*records, *await self._cursor.next(0)]
+
+    async def _send(self, records: Iterable[Record]) -> None:
+        if self._holder is not None:
+            records = self._holder.feed(records)
+        if self._pacing.granularity.merge or self._holder is not None:
+            records = merge(tuple(records))
+        await self._say(frame for record in records for frame in self._dialect.encode(record))
+        self._sent_at = self._loop.time()
+        if self.moved is not None:
+            self.moved(self._cursor.position)
+
+    async def _say(self, frames: Iterable[Frame]) -> None:
+        """Write frames, whole ones together up to a slice."""
+        encode = self._framing.encode
+        pieces: list[bytes] = []
+        size = 0
+        for frame in frames:
+            piece = encode(frame)
+            if size and size + len(piece) > SLICE_BYTES:
+                await self._out(b"".join(pieces))
+                pieces, size = [], 0
+            pieces.append(piece)
+            size += len(piece)
+        if size:
+            await self._out(b"".join(pieces))
+
+    async def _out(self, data: bytes) -> None:
+        self._alarm.set(self._loop.time() + self._pacing.send_timeout)
+        self._writing = True
+        await self._write(data)
+        self._writing = False

@@ -1,0 +1,35 @@
+"""Framings without an envelope: JSON lines, and bare text."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from tidelog.frame import Frame
+
+
+class Lines:
+    """Implements `seams.Framing`: one JSON object a line. A heartbeat is an empty line, which readers of lines skip."""
+
+    media_type: ClassVar[str] = "application/x-ndjson"
+    heartbeat: ClassVar[bytes] = b"\n"
+
+    def __init__(self, retry: int) -> None:
+        pass
+
+    def encode(self, frame: Frame) -> bytes:
+        """The frame's data and LF; frames without data have no line."""
+        return b"" if frame.data is None else frame.data + b"\n"
+
+
+class Bare:
+    """Implements `seams.Framing`: the data alone. There is nothing to beat with."""
+
+    media_type: ClassVar[str] = "text/plain; charset=utf-8"
+    heartbeat: ClassVar[bytes] = b""
+
+    def __init__(self, retry: int) -> None:
+        pass
+
+    def encode(self, frame: Frame) -> bytes:
+        """The frame's data."""
+        return frame.data or b""

@@ -1,0 +1,114 @@
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tidelog.apps.documents import Document, Index, read_folder
+
+CORPUS = Path(__file__).parent / "corpus"
+
+
+@pytest.fixture(scope="module")
+def index() -> Iterator[Index]:
+    built = Index.build(read_folder(CORPUS))
+    yield built
+    built.close()
+
+
+def test_it_counts_what_it_holds(index: Index) -> None:
+    assert index.documents == 5
+    assert index.chunks > index.documents
+
+
+@pytest.mark.parametrize(
+    ("question", "heading"),
+    [
+        ("押金", "注册"),
+        ("隐私", "隐私"),
+        ("狗", "宠物与行李"),
+        ("deposit", "Joining"),
+        ("the dogs", "Pets and luggage"),
+        ("dock_timeout", "Station computer"),
+        ("ＤＥＰＯＳＩＴ", "Joining"),
+    ],
+)
+def test_a_word_finds_its_section(index: Index, question: str, heading: str) -> None:
+    assert index.search(question)[0].chunk.headings[-1] == heading
+
+
+def test_scores_fall_from_at_most_one(index: Index) -> None:
+    hits = index.search("lock the bicycle at a full station", limit=3)
+    scores = [hit.score for hit in hits]
+    assert 1 < len(hits) <= 3
+    assert scores == sorted(scores, reverse=True)
+    assert 0 < scores[-1] <= scores[0] <= 1
+
+
+@pytest.mark.parametrize(
+    "question", ["", "?!", "what is it", "是什么", '" OR * NEAR( : -', "\0", "zyxwvut", "量子纠缠"]
+)
+def test_nothing_is_found_for_nothing(index: Index, question: str) -> None:
+    assert index.search(question) == []
+
+
+def test_a_question_as_long_as_a_book_is_still_answered(index: Index) -> None:
+    assert index.search("deposit " + "押金退还车辆站点 zebra_crossing " * 5_000)
+
+
+def test_the_chunk_that_holds_all_words_goes_before_one_that_repeats_a_single_one() -> None:
+    index = Index.build(
+        [
+            Document("often.md", "Often", "Battery, battery and battery again: the battery."),
+            Document("both.md", "Both", "The winter is hard on every battery that stays outside in the long night."),
+            *(Document(f"{number}.md", "Other", f"Nothing to see in number {number}.") for number in range(20)),
+        ]
+    )
+    assert index.search("battery in winter")[0].chunk.path == "both.md"
+
+
+def test_a_heading_counts_more_than_a_mention() -> None:
+    filler = "We walked along the river and spoke about the weather for a while."
+    index = Index.build(
+        [
+            Document("mention.md", "A", f"# Trips\n{filler} A refund came up once."),
+            Document("section.md", "B", f"# Refund\n{filler} Then we went home."),
+            *(Document(f"{number}.md", "Other", filler) for number in range(20)),
+        ]
+    )
+    assert index.search("refund")[0].chunk.path == "section.md"
+
+
+def test_copies_of_a_text_are_found_once() -> None:
+    index = Index.build([Document(name, name, "The gate closes at noon.") for name in ("a", "b", "c")])
+    assert len(index.search("when does the gate close?")) == 1
+
+
+def test_of_two_translations_the_readers_own_is_preferred() -> None:
+    documents = [
+        Document("zh.md", "中文", "运行 tidelog serve 之后打开浏览器，就可以开始提问。"),
+        Document("en.md", "English", "Run tidelog serve, then open the browser and ask away, whatever you like."),
+        *(Document(f"{number}.md", "Other", f"Nothing to see in number {number}.") for number in range(20)),
+    ]
+    index = Index.build(documents)
+    assert index.search("what is tidelog serve?")[0].chunk.path == "en.md"
+    assert index.search("tidelog serve 是什么？")[0].chunk.path == "zh.md"
+
+
+def test_an_empty_index_finds_nothing() -> None:
+    index = Index.build([Document("empty.md", "Empty", "")])
+    assert (index.documents, index.chunks) == (1, 0)
+    assert index.search("anything") == []
+
+
+def test_many_threads_may_search_at_once(index: Index) -> None:
+    expected = index.search("How do I return a bicycle?")
+    gate = threading.Barrier(8)
+
+    def ask(_: int) -> bool:
+        gate.wait(timeout=30)
+        return all(index.search("How do I return a bicycle?") == expected for _ in range(5))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(8)))

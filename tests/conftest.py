@@ -1,0 +1,23 @@
+"""What every test may use: one event loop's kind, and counts that `make soak` makes large."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+SOAK = os.environ.get("TIDELOG_SOAK") == "1"
+
+
+def count(small: int, large: int) -> int:
+    """How often to try: `small` in `make test`, `large` in `make soak`, which runs the tests that are marked `soak`.
+
+    A function, because hypothesis wants it at import: `from tests.conftest import count`.
+    """
+    return large if SOAK else small
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """asyncio for all. Tests share a loop only while an async fixture of module scope lives, as in tests/browser."""
+    return "asyncio"
