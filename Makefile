@@ -1,11 +1,11 @@
 # Every target installs what it needs by itself, in .venv; nothing else is touched except that `make test`, run by root on
 # Debian, installs Chromium.
 
-PORT ?= 8000
-# Not `?=`: some shells export HOST as the machine's own name.
-HOST = 127.0.0.1
-# A folder of documents for `make serve`; without it tidelog's own README and docs are indexed.
+# For `make serve`; what is not given is tidelog's own default: port 8000 on 127.0.0.1, and its own README and docs.
+PORT ?=
 DOCS ?=
+# Not `?=`: some shells export HOST as the machine's own name.
+HOST =
 # More arguments for the command behind the target: make test ARGS="tests/test_log.py -x"
 ARGS ?=
 JOBS ?= 2
@@ -24,7 +24,7 @@ help: ## this list
 
 serve: export DOCS := $(patsubst ~/%,$(HOME)/%,$(DOCS))
 serve: .venv/.runtime ## starts tidelog; PORT=8000, HOST=127.0.0.1, DOCS=folder
-	@exec $(BIN)/tidelog serve --host "$(HOST)" --port "$(PORT)" $${DOCS:+--docs "$$DOCS"} $(ARGS)
+	@exec $(BIN)/tidelog serve $(if $(HOST),--host "$(HOST)") $(if $(PORT),--port "$(PORT)") $${DOCS:+--docs "$$DOCS"} $(ARGS)
 
 test: .venv/.everything ## every test; in a browser too, where there is one
 	@sh scripts/chromium.sh

@@ -20,6 +20,7 @@ from bench.workloads.capacity import ceiling
 
 ROUNDS = 3
 SPIN = "spin_ms"
+DISTURBED = 5  # % of the server's core
 
 
 def main() -> None:
@@ -101,13 +102,16 @@ def _one_round(workload: Workload, server: Server, plan: Plan) -> Figures:
 
 
 def _noise(results: Results) -> str:
-    spins = sorted(figures[SPIN] for rounds in results.rounds.values() for figures in rounds)
-    if not spins:
+    every = [figures for rounds in results.rounds.values() for figures in rounds]
+    if not every:
         return "Nothing was measured."
+    spins = sorted(figures[SPIN] for figures in every)
     least, middle, most = spins[0], spins[len(spins) // 2], spins[-1]
+    disturbed = sum(figures.get("foreign", 0) > DISTURBED for figures in every)
     return (
         f"Noise: a fixed spin before each measurement took {least:.1f} ms at best, {middle / least:.2f} × that at the"
-        f" median, {most / least:.2f} × at worst."
+        f" median, {most / least:.2f} × at worst. In {disturbed} of {len(every)} measurements others took more than"
+        f" {DISTURBED} % of the server's core{': run it again on a quiet machine.' if disturbed else '.'}"
     )
 
 

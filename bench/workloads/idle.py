@@ -42,7 +42,8 @@ def _one_run(on: Running) -> Iterator[str]:
     """Starts a run and keeps its first viewer; yields the run's id."""
     connection = http.client.HTTPConnection("127.0.0.1", on.port, timeout=10)
     try:
-        connection.request(*on.server.idle.split(), headers={"Accept": "text/event-stream"})
+        method, target = on.server.idle.split()
+        connection.request(method, target, headers={"Accept": "text/event-stream"})
         run = connection.getresponse().getheader("Run-Id")
         if not run:
             raise Unmeasurable("a start was not answered with a Run-Id")

@@ -55,6 +55,8 @@ class Waiter:
             if timeout <= 0:
                 return any(bell.rung for bell in bells)
             self._alarm.set(self._loop.time() + timeout)
+        else:
+            self._alarm.close()  # it may still be set for an earlier wait
         future: asyncio.Future[bool] = self._loop.create_future()
         self._future = future
         for bell in bells:
@@ -67,15 +69,19 @@ class Waiter:
                 if not bell.rung:
                     bell.discard(self.wake)
 
-    def wake(self) -> None:
-        """End the wait as if a bell had rung."""
+    def wake(self, rung: bool = True) -> None:
+        """End the wait as if a bell had rung, or as if the time were over."""
         if self._future is not None and not self._future.done():
-            self._future.set_result(True)
+            self._future.set_result(rung)
+
+    def extend(self, timeout: float | None) -> None:
+        """Count the time of the wait from now."""
+        if timeout is not None:
+            self._alarm.set(self._loop.time() + timeout)
 
     def close(self) -> None:
         """Forget the timer."""
         self._alarm.close()
 
     def _give_up(self) -> None:
-        if self._future is not None and not self._future.done():
-            self._future.set_result(False)
+        self.wake(False)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from tidelog.errors import RETRYABLE, SENTENCES, InvalidEvent
+from tidelog.errors import RETRYABLE, SENTENCES, InvalidEvent, TidelogError
 
 PROTOCOL_VERSION = 1
 
@@ -57,6 +57,20 @@ class Error(msgspec.Struct, frozen=True, omit_defaults=True):
     def of(cls, code: str, message: str | None = None, *, retry_after: float | None = None) -> Error:
         """The error of this code, with the code's own sentence unless `message` is given."""
         return cls(code, message or SENTENCES.get(code, code), code in RETRYABLE, retry_after)
+
+
+def error_of(error: Exception) -> Error:
+    """What the wire may know of an exception: words that the application chose, or the code's own sentence."""
+    if isinstance(error, TidelogError):
+        own = error.code not in ("internal", "store_unavailable", "invalid_event")
+        return Error.of(error.code, error.message if own else None, retry_after=error.retry_after)
+    status, detail = getattr(error, "status_code", None), getattr(error, "detail", None)
+    if isinstance(status, int) and isinstance(detail, str):  # an HTTPException: its words are meant to be read
+        return Error.of(_CODES.get(status, "invalid_request" if status < 500 else "internal"), detail)
+    return Error.of("internal")
+
+
+_CODES = {404: "not_found", 413: "too_large", 429: "rate_limited", 502: "provider_error", 503: "overloaded", 504: "timed_out"}
 
 
 class RunStarted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run.started"):
@@ -202,16 +216,18 @@ def encode_json(value: Any) -> bytes:
     try:
         return _encoder.encode(value)
     except UnicodeEncodeError:
-        text = json.dumps(msgspec.to_builtins(value), ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(msgspec.to_builtins(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return _surrogate.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
 def decode(data: bytes) -> AnyEvent | None:
-    """The event that `encode` wrote, or None for a type that this version does not know."""
+    """The event that `encode` wrote; None for a type that this version does not know, or data nested too deeply to read."""
     try:
         return _decoder.decode(data)
     except msgspec.DecodeError:
         return _decode_leniently(data)
+    except RecursionError:
+        return None
 
 
 def _decode_leniently(data: bytes) -> AnyEvent | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import re
+from typing import Final, NamedTuple
+
+_UNSAFE: Final = re.compile("[\r\n\0\ud800-\udfff]")
 
 
 class Frame(NamedTuple):
@@ -18,6 +21,12 @@ class Frame(NamedTuple):
 
 def safe_name(text: str, instead: str) -> str:
     """The text as an SSE event name, or `instead` where it is empty or could break a frame."""
-    if not text or any(mark in text for mark in "\r\n\0"):
-        return instead
-    return text
+    return instead if not text or _UNSAFE.search(text) else text
+
+
+def utf8(text: str) -> bytes:
+    """The text as UTF-8; surrogate pairs become the character they mean, lone ones U+FFFD."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()

@@ -7,7 +7,7 @@ place to resume and no dialect needs to know.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -64,14 +64,12 @@ def is_delta(record: Record) -> bool:
     return record.data.startswith(_TEXT) or record.data.startswith(_REASONING)
 
 
-def merge(records: Sequence[Record]) -> Iterable[Record]:
+def merge(records: Sequence[Record]) -> Sequence[Record]:
     """The records, with neighbouring deltas of one part joined."""
-    if len(records) == 1:
-        return records
-    return _merge(records)
+    return records if len(records) == 1 else list(_merge(records))
 
 
-def _merge(records: Iterable[Record]) -> Iterable[Record]:
+def _merge(records: Iterable[Record]) -> Iterator[Record]:
     run: list[tuple[Record, e.TextDelta | e.ReasoningDelta]] = []
     for record in records:
         event = e.decode(record.data) if is_delta(record) else None

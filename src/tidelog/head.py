@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 
-from tidelog.events import Error, Mode, Outcome, TokenUsage
+from tidelog.events import Error, Mode, Outcome, RunEnded, TokenUsage
 
 
 class StoredRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,6 +41,19 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     error: Error | None = None
     usage: TokenUsage | None = None
     can: tuple[str, ...] = ()
+
+
+def ending(outcome: Outcome, error: Error | None, usage: TokenUsage) -> RunEnded:
+    """The last event of a run that ends like this."""
+    can = ("retry",) if outcome == "completed" else ("retry", "continue")
+    return RunEnded(outcome=outcome, error=error, usage=usage, can=can)
+
+
+def ended_head(head: Head, event: RunEnded) -> Head:
+    """The head of a run that ended with this event."""
+    return msgspec.structs.replace(
+        head, ended=time.time(), outcome=event.outcome, error=event.error, usage=event.usage, can=event.can
+    )
 
 
 _encoder = msgspec.json.Encoder()

@@ -12,7 +12,7 @@ from tidelog.errors import InvalidRequest
 State = Literal["running", "ended"]
 
 RUN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_CURSOR: Final = re.compile(r"([A-Za-z0-9_-]{1,64})\.(\d{1,9})\.(\d{1,15})")
+_CURSOR: Final = re.compile(r"([A-Za-z0-9_-]{1,64})\.([1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,14})")
 
 
 class Record(NamedTuple):
@@ -63,7 +63,7 @@ def parse_position(text: str) -> Position | None:
     if text.count(".") != 2:
         return None
     found = _CURSOR.fullmatch(text)
-    if found is None or found[2] == "0":
+    if found is None:
         raise InvalidRequest(code="invalid_cursor")
     return Position(found[1], int(found[2]), int(found[3]))
 

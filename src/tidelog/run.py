@@ -1,6 +1,7 @@
 """A run: one source, one log, one task. The writing loop.
 
-The tricky rules first. Only the pull is cancellable: `stop` cancels the task while it waits for the source and at no other time.
+The tricky rules first. Only the pull is cancellable: `stop` cancels the task while it waits for the source and at no other time,
+and takes the cancellation back before the source is closed, so that its `finally` blocks may wait.
 The source is opened, advanced and closed by this task alone, in its context. Records are appended by whoever calls `_accept`
 (always on the loop); the store takes one append at a time and the next batch gathers meanwhile.
 """
@@ -14,12 +15,10 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from tidelog import events as e
 from tidelog import head as heads
 from tidelog.alarm import Alarm
-from tidelog.errors import InvalidEvent, StoreError, TidelogError, TooLarge
+from tidelog.errors import Conflict, InvalidEvent, StoreError, TidelogError, TooLarge
 from tidelog.grammar import Grammar
 from tidelog.head import Head
 from tidelog.limits import Limits
@@ -87,6 +86,8 @@ class Run:
         self._finished = False
         self._task: asyncio.Task[None] | None = None
         self._pulling = False
+        self._cancelled = False
+        self._closing = False
         self._room: asyncio.Future[None] | None = None
         self._alarm = Alarm(self._loop, self._late)
         self._ends_at = self._loop.time() + limits.total_timeout
@@ -117,10 +118,6 @@ class Run:
         self._alarm.set(min(self._loop.time() + self.limits.first_event_timeout, self._ends_at))
         try:
             await self._produce(opener)
-        except asyncio.CancelledError:
-            if self._reason is None:
-                self._end("interrupted", e.Error.of("interrupted"))
-                raise
         finally:
             self._finish()
             self._alarm.close()
@@ -142,9 +139,13 @@ class Run:
         return self._loop
 
     def start_with(self, events: Iterable[e.Event]) -> None:
-        """Accept these events before the source is opened."""
-        for event in events:
-            self._accept(event)
+        """Accept these events before the source is opened. One that cannot be ends the run."""
+        try:
+            for event in events:
+                for each in self._values.feed(event):
+                    self._accept(each)
+        except TidelogError as error:
+            self._fail(error)
 
     def emit(self, value: Any) -> None:
         """Add a value as if the source had yielded it. On the loop only.
@@ -178,11 +179,16 @@ class Run:
                 for event in translator.end():
                     self._accept(event)
                 self._end("completed")
+        except asyncio.CancelledError:
+            await self._take_back()
+            if chunks is not None:
+                await self._close(chunks)  # before the judgement: the source's own cancel scopes take theirs back
+            self._judge_cancellation()
         except Exception as error:
             self._fail(error)
         finally:
-            self._pulling = False
-            if chunks is not None:
+            if chunks is not None and not self._closed:
+                await self._take_back()
                 await self._close(chunks)
 
     async def _pull(self, chunks: AsyncIterator[Any], translator: Translator) -> None:
@@ -191,40 +197,22 @@ class Run:
         if self._reason is not None:
             return
         self._pulling = True
-        async for chunk in chunks:
-            self._pulling = False
-            if self._reason is not None:
-                break  # a source may swallow its cancellation and go on
-            try:
-                for event in translator.feed(chunk):
-                    self._accept(event)
-            except (InvalidEvent, TooLarge) as error:
-                await _throw(chunks, error)
-                raise
-            taken += 1
-            if self._pending_bytes > PENDING_BYTES or self.limits.lockstep is not None:
-                await self._wait_for_room()
-            if taken % BREATH == 0:
-                await asyncio.sleep(0)
-            if self._reason is not None:
-                break
-            self._alarm.set(min(self._loop.time() + gap, self._ends_at))
-            self._pulling = True
-
-    async def _close(self, chunks: AsyncIterator[Any]) -> None:
-        """Run the source's `finally` blocks. Bounded by `close_timeout`, after which `_late` ends the log without them."""
-        aclose = getattr(chunks, "aclose", None)
-        if aclose is None:
-            return
-        self._alarm.set(self._loop.time() + self.limits.close_timeout)
         try:
-            await aclose()
-        except asyncio.CancelledError:
-            if self._reason is None:
-                raise
-        except Exception as error:
-            self._fail(error)
-
+            async for chunk in chunks:
+                self._pulling = False
+                if self._reason is not None:
+                    break  # a source may swallow its cancellation and go on
+                if not await self._take(chunk, chunks, translator):
+                    break
+                taken += 1
+                if taken % BREATH == 0:
+                    await asyncio.sleep(0)
+                if self._reason is not None:
+                    break
+                self._alarm.set(min(self._loop.time() + gap, self._ends_at))
+                self._pulling = True
+        finally:
+            self._pulling = False
     def _accept(self, event: e.Event) -> None:
         data = e.encode(event)
         size = len(data)
@@ -350,40 +338,6 @@ class Run:
     def _last_head(self) -> bytes:
         outcome, error = self._reason or ("interrupted", None)
         return heads.encode(ended_head(self.head, ending(outcome, error, self._usage)))
-
-
-def ending(outcome: e.Outcome, error: e.Error | None, usage: e.TokenUsage) -> e.RunEnded:
-    """The last event of a run that ends like this."""
-    can = ("retry",) if outcome == "completed" else ("retry", "continue")
-    return e.RunEnded(outcome=outcome, error=error, usage=usage, can=can)
-
-
-def ended_head(head: Head, event: e.RunEnded) -> Head:
-    """The head of a run that ended with this event."""
-    return msgspec.structs.replace(
-        head, ended=time.time(), outcome=event.outcome, error=event.error, usage=event.usage, can=event.can
-    )
-
-
-def error_of(error: Exception) -> e.Error:
-    """What the wire may know of an exception: words that the application chose, or the code's own sentence."""
-    if isinstance(error, TidelogError):
-        own = error.code not in ("internal", "store_unavailable", "invalid_event")
-        return e.Error.of(error.code, error.message if own else None, retry_after=error.retry_after)
-    status, detail = getattr(error, "status_code", None), getattr(error, "detail", None)
-    if isinstance(status, int) and isinstance(detail, str):  # an HTTPException: its words are meant to be read
-        return e.Error.of(_CODES.get(status, "invalid_request" if status < 500 else "internal"), detail)
-    return e.Error.of("internal")
-
-
-_CODES: Final = {
-    404: "not_found",
-    413: "too_large",
-    429: "rate_limited",
-    502: "provider_error",
-    503: "overloaded",
-    504: "timed_out",
-}
 
 
 async def _throw(chunks: AsyncIterator[Any], error: Exception) -> None:

@@ -144,6 +144,15 @@ class Store(Protocol):
 
 
 @runtime_checkable
+class Peeking(Protocol):
+    """A store that keeps the ends of live logs in memory, so that cursors at the tail are served without a wait."""
+
+    def peek(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page | None:
+        """What `read` would give, if it is in memory; None where only `read` can tell."""
+        ...
+
+
+@runtime_checkable
 class Listing(Protocol):
     """A store that can name a principal's logs."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from tidelog import events as e
-from tidelog.frame import Frame
+from tidelog.frame import Frame, utf8
 from tidelog.log import Record
 
 
@@ -36,11 +36,3 @@ class Text:
     def farewell(self, retry: int) -> Iterable[Frame]:
         """Nothing: bare text cannot say it."""
         return ()
-
-
-def utf8(text: str) -> bytes:
-    """The text as UTF-8; surrogate pairs become the character they mean, lone ones U+FFFD."""
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()

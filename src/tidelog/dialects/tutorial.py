@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from tidelog import events as e
-from tidelog.dialects.text import utf8
-from tidelog.frame import Frame, safe_name
+from tidelog.frame import Frame, safe_name, utf8
 from tidelog.log import Record
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
-from typing import Any, ParamSpec, Unpack, overload
+from typing import Any, Final, ParamSpec, Unpack, overload
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -31,20 +32,21 @@ from tidelog.transports.deliver import HEARTBEAT, SEND_TIMEOUT
 P = ParamSpec("P")
 Principal = Callable[[Request], str | None | Awaitable[str | None]]
 
-DRAIN_TIMEOUT = 10.0
+DEFAULT_STORE: Final = "sqlite:///tidelog.db"
+DRAIN_TIMEOUT: Final = 10.0
 
 
 class Tidelog:
     """Durable, resumable streams for one application.
 
-    `store` is a URL: `memory:` or `sqlite:///file.db`. `principal` tells who asks; every run belongs to the principal that started
+    `store` is a URL: `memory:` or `sqlite:///file.db`; without it `TIDELOG_STORE` counts. `principal` tells who asks; every run belongs to the principal that started
     it. `origins` may start and steer runs from other sites, beside those that the app's CORS settings allow. `retention` (seconds,
     None: for ever) counts from the end of a run. Other times are in seconds; limits of runs are those of `tidelog.Limits`.
     """
 
     def __init__(
         self,
-        store: str = "sqlite:///tidelog.db",
+        store: str | None = None,
         *,
         principal: Principal | None = None,
         origins: Collection[str] = (),
@@ -56,7 +58,8 @@ class Tidelog:
         lease_patience: float = LEASE_PATIENCE,
         threads: int = THREADS,
     ) -> None:
-        opened = registry.store(store)
+        self.store_url = store or os.environ.get("TIDELOG_STORE") or DEFAULT_STORE
+        opened = registry.store(self.store_url)
         self.runner = Runner(opened, keeper=Keeper(opened, lease_patience=lease_patience, retention=retention))
         self.origins = frozenset(origins)
         self.view_settings = ViewSettings(heartbeat, send_timeout)

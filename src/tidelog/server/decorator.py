@@ -93,7 +93,7 @@ def _at_function_scope(hint: Any) -> Any:
     if typing.get_origin(hint) is not Annotated:
         return hint
     kind, *marks = typing.get_args(hint)
-    return Annotated[(kind, *map(_depends, marks))]  # type: ignore[return-value]
+    return Annotated[(kind, *map(_depends, marks))]
 
 
 def _depends(mark: Any) -> Any:

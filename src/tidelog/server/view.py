@@ -83,7 +83,8 @@ class View:
         async def write(data: bytes) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
-        delivery = Delivery(cursor, dialect, framing, write=write, pacing=pacing)
+        connection = scope.get("extensions", {}).get("tidelog")
+        delivery = Delivery(cursor, dialect, framing, write=write, direct=connection, pacing=pacing)
         if live is not None and live.limits.lockstep is not None:
             delivery.moved = lambda seq: live.viewers.moved(delivery, seq)
         peer.when_gone(delivery.leave)
@@ -100,15 +101,8 @@ class View:
         if how in ("ended", "sent_away") and not (dialect.broken and error_marker is None):
             marker = (error_marker or "").encode() if dialect.broken else b""
             await send({"type": "http.response.body", "body": marker, "more_body": False})
-        else:
-            _abort(scope)
-
-
-def _abort(scope: Scope) -> None:
-    """Cut the connection where the server lets us; elsewhere the server does it, since the body is not complete."""
-    abort = scope.get("extensions", {}).get("tidelog.abort")
-    if abort is not None:
-        abort()
+        elif connection is not None:
+            connection.abort()  # elsewhere the server cuts it, since the body is not complete
 
 
 def _start(media_type: str, headers: Headers) -> dict[str, object]:

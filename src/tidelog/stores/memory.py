@@ -17,7 +17,7 @@ from tidelog.seams import BATCH_BYTES, RECORD_COST, Page
 class _Log:
     """One log. `key` is its idempotency key."""
 
-    __slots__ = ("bell", "ended", "ended_at", "fingerprint", "head", "key", "lease", "principal", "records")
+    __slots__ = ("bell", "call", "ended", "ended_at", "fingerprint", "head", "key", "lease", "principal", "records")
 
     def __init__(self, lease: Lease, head: bytes, principal: str, key: str | None, fingerprint: bytes | None) -> None:
         self.records: list[Record] = []
@@ -29,6 +29,7 @@ class _Log:
         self.ended = False
         self.ended_at = 0.0
         self.bell: Bell | None = None
+        self.call = -1  # `after` of the last append
 
     def ring(self) -> None:
         bell, self.bell = self.bell, None
@@ -54,6 +55,8 @@ class MemoryStore:
     async def aclose(self) -> None:
         for log in self._logs.values():
             log.ring()
+        for name in tuple(self._bells):
+            self._appear(name)
 
     async def open(
         self, log: str, head: bytes, *, records: Sequence[Record] = (), principal: str = "",
@@ -80,12 +83,13 @@ class MemoryStore:
         if found is None or found.lease != lease:
             return _failed(Conflict(f"{log} is not ours"))
         kept = found.records
+        if after == found.call and kept[after:] == list(records) and (records or (ended and found.ended)):
+            return self._done
         if len(kept) != after:
-            if len(kept) == after + len(records) and kept[after:] == list(records):
-                return self._done
             return _failed(Conflict(f"{log} stands at {len(kept)}, not at {after}"))
         if found.ended:
             return _failed(Conflict(f"{log} has ended"))
+        found.call = after
         kept.extend(records)
         if head is not None:
             found.head = head
@@ -100,18 +104,26 @@ class MemoryStore:
         if found is None:
             found = self._logs[log] = _Log(Lease(""), b"", "", None, None)
             self._appear(log)
+        if found.lease.owner:
+            raise Conflict(f"{log} has an owner")
         found.records.append(Record(len(found.records) + 1, time.time(), data))
         found.ring()
         return len(found.records)
 
     async def read(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page:
+        page = self.peek(log, after, limit)
+        if page is None:
+            raise Gone(code="expired" if log in self._expired else "not_found")
+        return page
+
+    def peek(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page | None:
         found = self._logs.get(log)
         if found is None:
-            raise Gone(code="expired" if log in self._expired else "not_found")
+            return None
         records = found.records
         count = len(records) - after
         if count == 1:
-            return Page(records[after:], False, found.ended)
+            return Page((records[after],), False, found.ended)
         if count <= 0:
             return Page((), False, found.ended)
         taken, size = 0, 0

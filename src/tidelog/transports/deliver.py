@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Protocol
 
 from tidelog.alarm import Alarm
 from tidelog.cursor import Cursor
@@ -24,6 +24,14 @@ SLICE_BYTES: Final = 16 * 1024
 
 How = Literal["ended", "left", "stalled", "sent_away"]
 Write = Callable[[bytes], Awaitable[None]]
+
+
+class Direct(Protocol):
+    """A socket that takes bytes without a task in between."""
+
+    def write(self, data: bytes, sent: int) -> bool:
+        """Write now, after the `sent` bytes that went through `Write`; False (and nothing written) where that cannot be."""
+        ...
 
 
 class Pacing(NamedTuple):
@@ -45,12 +53,15 @@ class Delivery:
         framing: Framing,
         *,
         write: Write,
+        direct: Direct | None = None,
         pacing: Pacing = Pacing(),
     ) -> None:
         self._cursor = cursor
         self._dialect = dialect
         self._framing = framing
         self._write = write
+        self._direct = direct
+        self._sent = 0
         self._pacing = pacing
         self.moved: Callable[[int], None] | None = None
         """Called with the position after each write, where somebody must know."""
@@ -60,8 +71,10 @@ class Delivery:
         self._writing = False
         self._alarm = Alarm(self._loop, self._stall)
         self._sent_at = 0.0
+        self._window = pacing.granularity.merge
         chunk = pacing.granularity.chunk
         self._holder = Holder(chunk) if chunk else None
+        self._meanwhile = self._serve if direct is not None and chunk is None else None
 
     async def run(self) -> How:
         """Until the log has ended and all of it is written, or the viewer is gone. Raises `Gone` if the log is dropped."""
@@ -135,11 +148,10 @@ class Delivery:
 
     async def _next(self) -> Sequence[Record]:
         """The next records; deltas that come within the merge window of the last write wait for its end."""
-        records = await self._cursor.next(self._pacing.heartbeat)
-        window = self._pacing.granularity.merge
-        if not window or not records or self._cursor.ended:
+        records = await self._cursor.next(self._pacing.heartbeat, self._meanwhile)
+        if not self._window or not records or self._cursor.ended:
             return records
-        wait = self._sent_at + window - self._loop.time()
+        wait = self._sent_at + self._window - self._loop.time()
         if wait <= 0 or not all(map(is_delta, records)):
             return records
         await asyncio.sleep(wait)
@@ -148,12 +160,28 @@ class Delivery:
     async def _send(self, records: Iterable[Record]) -> None:
         if self._holder is not None:
             records = self._holder.feed(records)
-        if self._pacing.granularity.merge or self._holder is not None:
+        if self._window or self._holder is not None:
             records = merge(tuple(records))
         await self._say(frame for record in records for frame in self._dialect.encode(record))
         self._sent_at = self._loop.time()
         if self.moved is not None:
             self.moved(self._cursor.position)
+
+    def _serve(self, records: Sequence[Record]) -> bool:
+        """The short way for a viewer that keeps up: no task is woken. False leaves the records to the loop above."""
+        now = self._loop.time()
+        if self._window:
+            if now - self._sent_at < self._window:
+                return False
+            records = merge(records)
+        encode, say = self._dialect.encode, self._framing.encode
+        data = b"".join([say(frame) for record in records for frame in encode(record)])
+        if self._direct is None or not self._direct.write(data, self._sent):
+            return False
+        self._sent_at = now
+        if self.moved is not None:
+            self.moved(records[-1].seq)
+        return True
 
     async def _say(self, frames: Iterable[Frame]) -> None:
         """Write frames, whole ones together up to a slice."""
@@ -175,3 +203,4 @@ class Delivery:
         self._writing = True
         await self._write(data)
         self._writing = False
+        self._sent += len(data)

@@ -100,6 +100,24 @@ def test_what_the_documents_do_not_say_is_said_plainly(index: Index, question: s
     assert "".join(written(found)) == expected
 
 
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("電動車の料金はいくらですか？", "電動車は一時間四百円です。"),
+        ("かぎをなくした", "かぎをなくした場合は二千円です。"),
+        ("전기 자전거 요금은 얼마입니까?", "전기 자전거는 한 시간에 4천 원입니다."),
+        ("자전거 반납", "앞바퀴를 빈 거치대에 밀어 넣으세요."),
+    ],
+)
+def test_japanese_and_korean_are_answered_too(question: str, expected: str) -> None:
+    japanese = (
+        "# 返却\n\n前輪を押し込んでください。\n\n# 料金\n\n電動車は一時間四百円です。かぎをなくした場合は二千円です。"
+    )
+    korean = "# 반납\n\n앞바퀴를 빈 거치대에 밀어 넣으세요.\n\n# 요금\n\n전기 자전거는 한 시간에 4천 원입니다."
+    index = Index.build([Document("ja.md", "自転車", japanese), Document("ko.md", "자전거", korean)])
+    assert ask(index, question)[0].text == expected
+
+
 def test_nothing_found_counts_the_documents() -> None:
     assert nothing_found("why?", 1) == "Nothing about this was found in the one document."
     assert nothing_found("why?", 0) == "There are no documents to search yet."

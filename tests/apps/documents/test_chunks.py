@@ -28,6 +28,11 @@ def test_a_heading_with_nothing_below_is_text_and_one_with_children_is_not() -> 
     assert [chunk.text for chunk in cut("# Parent\n## Never do this\n## Always\nyes")] == ["## Never do this", "yes"]
 
 
+def test_the_first_prose_under_the_title_opens_the_document() -> None:
+    text = "![badge](b.png)\n\n# Title\n\n<p>\n\n## Part\n\nprose\n\n# Title\n\nHere.\n\n# Title\n\nThere."
+    assert [chunk.text for chunk in cut(text) if chunk.opens] == ["Here."]
+
+
 def test_paragraphs_are_packed_up_to_the_size() -> None:
     paragraph = "A sentence of forty characters, about so."
     found = cut("\n\n".join([paragraph] * 6), size=130)

@@ -80,6 +80,16 @@ def test_a_heading_counts_more_than_a_mention() -> None:
     assert index.search("refund")[0].chunk.path == "section.md"
 
 
+def test_a_document_that_is_named_is_found_at_its_opening() -> None:
+    mentions = "\n\n".join(f"## Part {number}\n\nLantern here, lanterns there." for number in range(60))
+    documents = [
+        Document("a.md", "Lantern", f"# Lantern\n\nA lamp for ships.\n\n{mentions}"),
+        Document("b.md", "A lantern maker's diary", "# A lantern maker's diary\n\nRain."),
+    ]
+    index = Index.build(documents)
+    assert index.search("what is a lantern?")[0].chunk.text == "A lamp for ships."
+
+
 def test_copies_of_a_text_are_found_once() -> None:
     index = Index.build([Document(name, name, "The gate closes at noon.") for name in ("a", "b", "c")])
     assert len(index.search("when does the gate close?")) == 1

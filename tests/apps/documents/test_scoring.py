@@ -1,3 +1,5 @@
+import pytest
+
 from tidelog.apps.documents import Document, Index
 from tidelog.apps.documents.scoring import Scored, score
 
@@ -38,6 +40,14 @@ def test_a_definition_is_preferred_when_a_meaning_is_asked_for() -> None:
     assert best("what is a lantern?", text) == "A lantern is a lamp with a cage."
 
 
+@pytest.mark.parametrize("question", ["what is Lantern?", "Lantern"])
+def test_a_document_that_is_named_is_introduced_by_its_first_sentence(question: str) -> None:
+    text = "# Lantern\n\n![logo](l.png)\n\nA lamp for ships. It hangs well.\n\n# Care\n\nThe lantern likes oil."
+    index = Index.build([Document("a.md", "Lantern", text), *OTHERS])
+    found = score(question, index.search(question), index=index)
+    assert max(found, key=lambda one: one.score).piece.text == "A lamp for ships."
+
+
 def test_the_text_below_a_heading_answers_for_it() -> None:
     assert (
         best("how do I clean the lantern?", "# Cleaning the lantern\n\nWipe it with oil.\n\n# End\n\nBye.")
@@ -50,11 +60,26 @@ def test_a_caption_lends_its_words_and_is_not_quoted_itself() -> None:
 
 
 def test_a_list_inherits_the_sentence_that_leads_to_it() -> None:
-    found = scored("what does the lantern need?", "The lantern needs:\n\n- oil\n- a wick\n\nA cat sleeps.")
-    assert [bool(one.score) for one in found] == [True, True, True, False]
+    found = scored(
+        "what does the lantern need?", "The lantern needs:\n\n- oil\n- a wick\n\nA cat sleeps.\n\n- on a mat"
+    )
+    assert [bool(one.score) for one in found] == [True, True, True, False, False]
 
 
 def test_of_a_long_table_only_the_rows_that_bear_are_kept() -> None:
     filler = "\n".join(f"| thing {number} | plain words that fill this row |" for number in range(30))
     table = f"| name | note |\n|---|---|\n{filler}\n| lantern | brass |"
     assert best("lantern", table) == "| name | note |\n|---|---|\n| lantern | brass |"
+
+
+def test_the_readers_language_goes_first_and_the_other_is_better_than_nothing() -> None:
+    english, chinese = Document("en.md", "E", "The lantern X1 is red."), Document("zh.md", "Z", "灯笼 X1 是红色的。")
+
+    def told(question: str, *documents: Document) -> list[str]:
+        index = Index.build([*documents, *OTHERS])
+        found = score(question, index.search(question), index=index)
+        return [one.piece.text for one in sorted(found, key=lambda one: -one.score)]
+
+    assert told("X1 是什么？", english, chinese)[0] == "灯笼 X1 是红色的。"
+    assert told("what is X1?", english, chinese)[0] == "The lantern X1 is red."
+    assert told("X1 是什么？", english) == ["The lantern X1 is red."]

@@ -87,6 +87,13 @@ def test_language(text: str, expected: str) -> None:
     assert language(text) == expected
 
 
+def test_a_text_may_be_chinese_with_many_latin_words() -> None:
+    text = "运行 make serve PORT=8000 DOCS=folder 然后打开"
+    assert (language(text), language(text, han_a_word=0.2)) == ("zh", "zh")
+    code = text + " curl -N -H Accept text event stream http localhost rag question"
+    assert (language(code), language(code, han_a_word=0.2)) == ("en", "zh")
+
+
 TEXT = st.text(alphabet="abcXYZ押金退还车の가_ .\nÉ１", max_size=40)
 
 

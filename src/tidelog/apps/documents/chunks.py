@@ -8,9 +8,11 @@ from typing import Final
 
 from tidelog.apps.documents.blocks import Block, blocks
 from tidelog.apps.documents.folder import Document
+from tidelog.apps.documents.words import Language, language
 
 CHUNK_CHARS: Final = 800
 WHOLE_FACTOR: Final = 3  # code and tables are worth more whole: they are cut only beyond this many chunk sizes
+HAN_A_WORD: Final = 0.2  # a Chinese handbook of software may hold more Latin words than Chinese characters
 
 _SENTENCE_END: Final = re.compile(r"[。！？!?…]+[”」』）)\"']*|[.](?=\s)[\"')]*|\n")
 _SPACE: Final = re.compile(r"\s")
@@ -21,7 +23,9 @@ _LINE_END: Final = re.compile(r"\n")
 class Chunk:
     """A stretch of one document under one heading: `text` is `document.text[start:end]`.
 
-    `headings` leads from the top of the document to the chunk. The offsets of `blocks` are the document's.
+    `headings` leads from the top of the document to the chunk. The offsets of `blocks` are the document's. `opens` is
+    true for the first chunk with prose of its own right under the title: it introduces the document. `language` is the
+    whole document's.
     """
 
     path: str
@@ -31,6 +35,8 @@ class Chunk:
     start: int
     end: int
     blocks: tuple[Block, ...]
+    opens: bool
+    language: Language
 
     @property
     def id(self) -> str:
@@ -44,11 +50,16 @@ class Chunk:
 
 def chunks(document: Document, *, size: int = CHUNK_CHARS) -> Iterator[Chunk]:
     """Yields the chunks of a document in order, of at most about `size` characters; code and tables may be longer."""
-    for headings, section in _sections(blocks(document.text)):
-        pieces = (piece for block in section for piece in _cut(document.text, block, size))
+    text, title = document.text, document.title
+    spoken = language(text, han_a_word=HAN_A_WORD)
+    opened = False
+    for headings, section in _sections(blocks(text)):
+        pieces = (piece for block in section for piece in _cut(text, block, size))
         for group in _packed(pieces, size):
+            opens = not opened and headings in ((), (title,)) and any(_is_told(text, block) for block in group)
+            opened = opened or opens
             start, end = group[0].start, group[-1].end
-            yield Chunk(document.path, document.title, headings, document.text[start:end], start, end, tuple(group))
+            yield Chunk(document.path, title, headings, text[start:end], start, end, tuple(group), opens, spoken)
 
 
 def _sections(found: list[Block]) -> Iterator[tuple[tuple[str, ...], list[Block]]]:
@@ -65,6 +76,11 @@ def _sections(found: list[Block]) -> Iterator[tuple[tuple[str, ...], list[Block]
         body = []
         if block is not None:
             path = [heading for heading in path if heading.level < block.level] + [block]
+
+
+def _is_told(text: str, block: Block) -> bool:
+    # Badges, logos and tags stand above the first sentence of many a README.
+    return block.kind == "prose" and (text[block.start].isalnum() or text[block.start] in "*_`\"'“「『《(（>")
 
 
 def _packed(pieces: Iterable[Block], size: int) -> Iterator[list[Block]]:

@@ -5,14 +5,15 @@ the line that leads to it ("You need:"). A little is added for its place, and fo
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Final
 
 from tidelog.apps.documents.blocks import Kind
-from tidelog.apps.documents.index import Hit, Index
+from tidelog.apps.documents.chunks import Chunk
+from tidelog.apps.documents.index import Hit, Index, is_about
 from tidelog.apps.documents.sentences import MAX_TABLE_CHARS, Piece, pieces, rows
-from tidelog.apps.documents.words import held, words
+from tidelog.apps.documents.words import Language, held, language, words
 
 SHOWN_TABLE_ROWS: Final = 4
 LABEL_CHARS: Final = 60
@@ -22,6 +23,7 @@ _TITLE_SHARE: Final = 0.25
 _FIRST_BONUS: Final = 0.06
 _CUE_BONUS: Final = 0.12
 _LABEL_FACTOR: Final = 0.3  # a line without an end is a caption: it says what follows, and little itself
+_OTHER_LANGUAGE: Final = 0.5  # told only when the reader's own language has nothing as good
 _SHORT_BYTES: Final = 10  # in bytes, since three Chinese characters say as much as a word of nine letters
 _LONG_CHARS: Final = 300
 _KIND_FACTORS: Final[Mapping[Kind, float]] = {"prose": 1.0, "item": 1.0, "heading": 1.0, "table": 0.9, "code": 0.8}
@@ -67,26 +69,48 @@ class Scored:
         return self.source == other.source and self.place + 1 == other.place
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What a question asks for: its weighted words, what an answer to it looks like, and its language."""
+
+    weights: Mapping[str, float]
+    shapes: Sequence[re.Pattern[str]]
+    asks_meaning: bool
+    language: Language
+
+    def cues(self, piece: Piece, *, introduces: bool) -> int:
+        """How many signs of the asked kind a piece shows; `introduces`: it opens the document that has the name."""
+        defines = introduces or (self.asks_meaning and _defines(piece.text, self.weights))
+        return sum(bool(shape.search(piece.text)) for shape in self.shapes) + defines
+
+
 def score(question: str, hits: Sequence[Hit], *, index: Index) -> list[Scored]:
     """Every piece of the hits in order; those that do not bear on the question have a score of 0."""
-    weights = index.weigh(question)
-    evidence = _evidence(question, weights)
-    return [one for source, hit in enumerate(hits, 1) for one in _score_hit(source, hit, weights, evidence)]
+    shapes = [shape for asks, shape in _CUES if asks.search(question)]
+    asked = _Question(index.weigh(question), shapes, _ASKS_MEANING.search(question) is not None, language(question))
+    return [one for source, hit in enumerate(hits, 1) for one in _score_hit(source, hit, asked)]
 
 
-def _score_hit(
-    source: int, hit: Hit, weights: Mapping[str, float], evidence: Sequence[Callable[[str], object]]
-) -> Iterator[Scored]:
-    above, led = _above(hit, weights), _Lead()
+def _score_hit(source: int, hit: Hit, asked: _Question) -> Iterator[Scored]:
+    above, led = _above(hit, asked.weights), _Lead()
     found = pieces(hit.chunk)
+    opening = _opening(hit.chunk, found, asked.weights)
+    trust = (0.6 + 0.4 * hit.score) * (1.0 if hit.chunk.language == asked.language else _OTHER_LANGUAGE)
     for place, whole in enumerate(found):
-        piece = _narrowed(whole, weights)
-        own = held(piece.text, weights)
+        piece = _narrowed(whole, asked.weights)
+        own = held(piece.text, asked.weights)
         led.pass_on(piece, own)
-        bearing = _bearing(own, above, led.words, weights)
-        bonus = _FIRST_BONUS / (1 + place) + _CUE_BONUS * sum(bool(shows(piece.text)) for shows in evidence)
-        factor = _factor(piece, last=place == len(found) - 1) * (0.6 + 0.4 * hit.score)
+        bearing = 1.0 if whole is opening else _bearing(own, above, led.words, asked.weights)
+        bonus = _FIRST_BONUS / (1 + place) + _CUE_BONUS * asked.cues(piece, introduces=whole is opening)
+        factor = _factor(piece, last=place == len(found) - 1) * trust
         yield Scored(piece, source, place, (bearing + bonus) * factor if bearing else 0.0)
+
+
+def _opening(chunk: Chunk, found: Sequence[Piece], weights: Mapping[str, float]) -> Piece | None:
+    """The first sentence of a document that the question names: it tells the subject, often without its name."""
+    if not is_about(chunk, weights):
+        return None
+    return next((piece for piece in found if piece.kind == "prose" and not _is_label(piece)), None)
 
 
 class _Lead:
@@ -102,6 +126,8 @@ class _Lead:
         self.words = self._next if self._is_caption or piece.kind != "prose" else frozenset()
         if _is_label(piece) or piece.text.endswith(_LEADS):
             self._next, self._is_caption = own, _is_label(piece)
+        elif not self.words:
+            self._next = frozenset()
 
 
 def _bearing(own: Set[str], above: Mapping[str, float], led: Set[str], weights: Mapping[str, float]) -> float:
@@ -116,7 +142,8 @@ def _bearing(own: Set[str], above: Mapping[str, float], led: Set[str], weights: 
 def _above(hit: Hit, weights: Mapping[str, float]) -> dict[str, float]:
     """The share of each asked word that the title and the headings lend to every piece below them."""
     title, headings = held(hit.chunk.title, weights), held("\n".join(hit.chunk.headings), weights)
-    return {word: _TITLE_SHARE if word in title else _HEADING_SHARE for word in title | headings}
+    from_title = _HEADING_SHARE if is_about(hit.chunk, weights) else _TITLE_SHARE
+    return {word: from_title if word in title else _HEADING_SHARE for word in title | headings}
 
 
 def _narrowed(piece: Piece, weights: Mapping[str, float]) -> Piece:
@@ -141,13 +168,6 @@ def _factor(piece: Piece, *, last: bool) -> float:
 
 def _is_label(piece: Piece) -> bool:
     return piece.kind == "prose" and len(piece.text) <= LABEL_CHARS and not piece.text.endswith(_ENDS + _LEADS)
-
-
-def _evidence(question: str, weights: Mapping[str, float]) -> list[Callable[[str], object]]:
-    shows: list[Callable[[str], object]] = [shape.search for asks, shape in _CUES if asks.search(question)]
-    if _ASKS_MEANING.search(question):
-        shows.append(lambda text: _defines(text, weights))
-    return shows
 
 
 def _defines(text: str, weights: Mapping[str, float]) -> bool:

@@ -108,7 +108,8 @@ def _pieces(text: str, block: Block) -> Iterator[tuple[Kind, str]]:
     elif block.kind == "heading":
         yield "prose", plain(block.info)
     else:
-        yield from (("prose", sentence) for sentence in sentences(plain(text)))
+        for sentence in sentences(plain(text)):
+            yield "prose", sentence
 
 
 def _item(text: str, marker: str) -> Iterator[tuple[Kind, str]]:

@@ -20,6 +20,7 @@ Language = Literal["en", "zh"]
 LONE_STRENGTH: Final = 0.6  # a character that stands alone between two question words
 HINT_STRENGTH: Final = 0.3  # a character of a longer word
 PHRASE_STRENGTH: Final = 0.5  # two neighbours of a question that are neighbours in the text too: "lock pin"
+MAX_KANA_SHARE: Final = 0.1  # against Chinese characters; Japanese prose has more kana than kanji
 STEM_CACHE_WORDS: Final = 65_536
 
 _HAN: Final = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -88,12 +89,12 @@ def is_pair(word: str) -> bool:
     return len(word) == 2 and _CJK_RUN.fullmatch(word) is not None
 
 
-def language(text: str) -> Language:
-    """`zh` when Chinese characters outweigh the Latin words and there is no kana or hangul; else `en`."""
+def language(text: str, *, han_a_word: float = 1.0) -> Language:
+    """`zh` if a text has this many Chinese characters for each Latin word, and hardly any kana or hangul; else `en`."""
     han = len(_HAN_ONE.findall(text))
-    if not han or _KANA_OR_HANGUL.search(text):
+    if not han or len(_KANA_OR_HANGUL.findall(text)) > han * MAX_KANA_SHARE:
         return "en"
-    return "zh" if han >= len(_LATIN_WORD.findall(text)) else "en"
+    return "zh" if han >= han_a_word * len(_LATIN_WORD.findall(text)) else "en"
 
 
 def is_cjk(character: str) -> bool:

@@ -1,10 +1,10 @@
 """How records lie in the file. Pure.
 
-A *block* is the records of one append, one behind the other: time, length, data. Blocks joined are the data of a chunk (one log)
-or of a segment (many logs). Numbers are not stored: the first one stands in the chunk's id or the segment's index.
+A *block* is the records of one append, one behind the other: time, length, data. Blocks joined are the data of a chunk
+(one log) or of a segment (many logs). Numbers are not stored: the first is in the chunk's id or the segment's index.
 
-A segment's *index* is one entry of 32 bytes for each block. It is searched for a log's mark as bytes, in C, without decoding.
-An entry without records only tells other processes that the log changed.
+A segment's *index* is one entry of 32 bytes for each block. It is searched for a log's mark as bytes, in C, without
+decoding. An entry without records only tells other processes that the log changed.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _entry: Final = Struct("<QIIIIII")
 _mark: Final = Struct("<Q")
 
 pack_entry = _entry.pack
-"""The bytes of an entry: mark, log, epoch, first, count, offset, size."""
+"""The bytes of an entry: mark, log, epoch, first, records, offset, size."""
 
 
 class Block(NamedTuple):
-    """Records `first` to `first + count - 1`, encoded."""
+    """The encoded records from number `first` on."""
 
     first: int
-    count: int
+    records: int
     epoch: int
     data: bytes
 
     @property
     def last(self) -> int:
         """The number of the last record."""
-        return self.first + self.count - 1
+        return self.first + self.records - 1
 
 
 class Entry(NamedTuple):
@@ -49,7 +49,7 @@ class Entry(NamedTuple):
     log: int
     epoch: int
     first: int
-    count: int
+    records: int
     offset: int
     size: int
 
@@ -106,7 +106,7 @@ def blank(index: bytearray, data: bytearray, entry: Entry) -> None:
 
 def _decode(block: Block, after: int) -> Iterator[Record]:
     data, at = block.data, 0
-    for seq in range(block.first, block.first + block.count):
+    for seq in range(block.first, block.first + block.records):
         when, size = _header.unpack_from(data, at)
         start = at + _header.size
         at = start + size

@@ -9,6 +9,7 @@ from typing import Any, Final
 import apsw
 
 from tidelog.errors import Conflict, StoreError, TidelogError, Unavailable
+from tidelog.log import Record
 from tidelog.stores.sqlite.blocks import pack_entry
 from tidelog.stores.sqlite.live import Chunk, Live
 
@@ -34,7 +35,7 @@ class Transaction:
     """What a job works with, in the writer thread."""
 
     def __init__(self, connection: apsw.Connection, owner: str, row: int) -> None:
-        self.execute = connection.execute
+        self.execute: Callable[..., Any] = connection.execute
         self.owner = owner
         self.row = row
         self.rings: list[bytes] = []
@@ -44,14 +45,14 @@ class Transaction:
         self.rings.append(pack_entry(mark, 0, 0, 0, 0, 0, 0))
 
     def hold(self) -> int:
-        """The row of our lease; a new one if somebody declared us dead: what we had is lost, what we open now is not."""
+        """The row of our lease; a new one if we were declared dead: that cost us what we had, not what we open now."""
         if not self.execute("SELECT EXISTS (SELECT 1 FROM owners WHERE id = ? AND NOT dead)", (self.row,)).get:
             self.row = int(self.execute("INSERT INTO owners (name) VALUES (?) RETURNING id", (self.owner,)).get)
         return self.row
 
 
 class Job:
-    """Work inside the transaction of a group, with a result of its own. A refusal (`TidelogError`) must have written nothing."""
+    """Work inside the transaction of a group. It has a result of its own; a refusal must have written nothing."""
 
     __slots__ = ("error", "future", "result", "then", "work")
 
@@ -80,35 +81,32 @@ class Job:
 class Group:
     """What gathers for the next commit."""
 
-    __slots__ = ("ended", "future", "heads", "index", "jobs", "moves", "number", "parts", "shown", "size")
+    __slots__ = ("appends", "ended", "future", "heads", "jobs", "moves", "number")
 
     def __init__(self, number: int, loop: asyncio.AbstractEventLoop) -> None:
         self.number = number
         self.future = Stored(loop=loop)
-        self.index: list[bytes] = []
-        self.parts: list[bytes] = []
-        self.size = 0
-        self.shown: list[tuple[Live, int]] = []
+        self.appends: list[tuple[Live, int, tuple[Record, ...]]] = []
+        """Each log, the number of its last record before, and the new ones."""
         self.heads: dict[Live, bytes] = {}
         self.ended: dict[Live, float] = {}
-        self.moves: list[tuple[Live, int, int, int]] = []
-        """For each chunk row: the log, its last record, and how many blocks and bytes of the window it holds."""
+        self.moves: list[tuple[Live, int]] = []
+        """The logs whose records move to a chunk, and the last of these."""
         self.jobs: list[Job] = []
 
-    def add(self, live: Live, first: int, count: int, block: bytes) -> None:
-        """Take a block, or (`count` 0) only the news that the log changed."""
-        size = len(block)
-        self.index.append(pack_entry(live.mark, live.id, live.lease.epoch, first, count, self.size, size))
-        self.parts.append(block)
-        self.size += size
-        self.shown.append((live, first + count - 1))
+    def forget(self, live: Live) -> None:
+        """Write nothing to this log."""
+        self.appends = [append for append in self.appends if append[0] is not live]
+        self.heads.pop(live, None)
+        self.ended.pop(live, None)
 
-    def move(self, live: Live) -> Chunk | None:
-        """Move what the log has outside chunks, this group's part included, to a chunk."""
-        if not live.blocks:
-            return None
-        self.moves.append((live, live.last, len(live.blocks), live.block_bytes))
-        return live.chunk()
+    def repeated(self, live: Live, after: int, records: Sequence[Record], ended: bool) -> asyncio.Future[None] | None:
+        """The future of the log's last append in this group, if this is the same."""
+        for other, there, those in reversed(self.appends):
+            if other is live:
+                same = there == after and those == tuple(records) and (those or (ended and live in self.ended))
+                return self.future if same else None
+        return None
 
 
 class Commit:
@@ -116,11 +114,13 @@ class Commit:
 
     __slots__ = ("chunks", "data", "ends", "error", "group", "heads", "index", "newest", "row", "segment", "trim")
 
-    def __init__(self, group: Group, row: int, chunks: Sequence[Chunk], trim: int) -> None:
+    def __init__(
+        self, group: Group, row: int, index: bytes, data: bytes, *, chunks: Sequence[Chunk] = (), trim: int = 0
+    ) -> None:
         self.group = group
         self.row = row
-        self.index = b"".join(group.index)
-        self.data = b"".join(group.parts)
+        self.index = index
+        self.data = data
         self.chunks = chunks
         self.heads = [(head, live.id) for live, head in group.heads.items()]
         self.ends = [(at, live.id) for live, at in group.ended.items()]

@@ -60,10 +60,11 @@ def open_log(birth: Birth, do: Transaction) -> tuple[str, int | None]:
         raise Conflict(f"{birth.name} exists")
     row = do.hold()
     log = do.execute(
-        "INSERT INTO logs (mark, name, owner, lease, principal, key, fingerprint, head) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        "INSERT INTO logs (mark, name, owner, lease, principal, key, fingerprint, head) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
         (birth.mark, birth.name, do.owner, row, birth.principal, birth.key, birth.fingerprint, birth.head),
     ).get
-    if birth.first.count:
+    if birth.first.records:
         _insert(do, log, birth.first)
     do.ring(birth.mark)
     return birth.name, log
@@ -74,10 +75,11 @@ def post(name: str, mark: int, block: bytes, do: Transaction) -> int:
     found = find(do.execute, name, mark)
     if found is not None and found.owner is not None:
         raise Conflict(f"{name} has an owner; only logs without one take posts")
-    log = found.id if found else do.execute("INSERT INTO logs (mark, name) VALUES (?, ?) RETURNING id", (mark, name)).get
-    base = log << SEQ_BITS
+    made = "INSERT INTO logs (mark, name) VALUES (?, ?) RETURNING id"
+    base = (found.id if found else do.execute(made, (mark, name)).get) << SEQ_BITS
     number = do.execute(
-        "INSERT INTO chunks SELECT coalesce(max(id), ?1) + 1, 1, 1, ?2 FROM chunks WHERE id > ?1 AND id < ?3 RETURNING id",
+        "INSERT INTO chunks SELECT coalesce(max(id), ?1) + 1, 1, 1, ?2 FROM chunks WHERE id > ?1 AND id < ?3 "
+        "RETURNING id",
         (base, block, base + (1 << SEQ_BITS)),
     ).get
     do.ring(mark)
@@ -148,7 +150,7 @@ def bury(owner: int, beat: int, do: Transaction) -> None:
 
 
 def _insert(do: Transaction, log: int, block: Block) -> None:
-    row = (log << SEQ_BITS | block.first, block.count, block.epoch, block.data)
+    row = (log << SEQ_BITS | block.first, block.records, block.epoch, block.data)
     do.execute("INSERT INTO chunks VALUES (?, ?, ?, ?)", row)
 
 
@@ -162,7 +164,7 @@ def _gather(do: Transaction, found: Found, mark: int) -> None:
     """Move the log's journal tail to a chunk: later records must lie behind it."""
     blocks = blocks_behind(do.execute, found, mark, last_of(do.execute, found, 0))
     if blocks:
-        count = sum(block.count for block in blocks)
+        count = sum(block.records for block in blocks)
         data = b"".join(block.data for block in blocks)
         _insert(do, found.id, Block(blocks[0].first, count, found.epoch, data))
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from tidelog.errors import Conflict, StoreError, Unavailable
 from tidelog.log import Lease, Record
-from tidelog.stores.sqlite.blocks import encode
+from tidelog.stores.sqlite.blocks import encode, pack_entry
 from tidelog.stores.sqlite.commit import Commit, Group, Job, Transaction, fenced
 from tidelog.stores.sqlite.live import Chunk, Live
 
@@ -44,52 +44,47 @@ class Journal:
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._group = Group(1, self._loop)
-        self._flying = False
-        self._armed: asyncio.Handle | None = None
+        self._flying: Group | None = None
+        self._idle = True
+        """Nothing flies and no commit is due."""
         self._sweep: asyncio.TimerHandle | None = None
         self._now = self._flushed = self._next_move = self._loop.time()
         self._rate = 0.0
         self._aging: dict[Live, None] = {}  # logs with records outside chunks, the oldest such record first
-        self._full: list[Live] = []
         self._segments: deque[tuple[int, int, float]] = deque()  # id, group, when it was stored
         self._lingering: deque[tuple[float, Live]] = deque()
         self._closing = False
 
     def append(
-        self, log: str, after: int, records: Sequence[Record], *, lease: Lease, head: bytes | None, ended: bool
-    ) -> asyncio.Future[None]:  # fmt: skip
-        """Add to the group that gathers; see `Store.append`."""
+        self, log: str, after: int, records: Sequence[Record], lease: Lease, head: bytes | None, ended: bool
+    ) -> asyncio.Future[None]:
+        """Add to the group that gathers; see `Store.append`. Encoding waits for the flush, where it is one tight loop."""
         live = self.live.get(log)
         if live is None or after != live.last or live.closed or lease != live.lease or self._closing:
             return self._decline(log, live, after, records, lease, ended)
+        if records and records[-1].seq != after + len(records):
+            return self._failed(Conflict(f"{log}: the records are not numbered from {after + 1} on"))
         group = self._group
-        if records:
-            if records[-1].seq != after + len(records):
-                return self._failed(Conflict(f"{log}: the records are not numbered from {after + 1} on"))
-            self._take(live, records)
-            group.add(live, after + 1, len(records), live.blocks[-1])
-        else:
-            group.add(live, after + 1, 0, b"")
-        live.call = after
-        live.future = group.future
+        group.appends.append((live, after, tuple(records)))
+        live.records.extend(records)
+        live.last = after + len(records)
         if head is not None:
             group.heads[live] = head
         if ended:
             live.closed = True
             group.ended[live] = time.time()
-            self._full.append(live)
-        if self._armed is None and not self._flying:
+        if self._idle:
             self._arm()
         return group.future
 
     async def run(self, work: Callable[[Transaction], Any], then: Callable[[Any], None] | None = None) -> Any:
         """Do `work` in the transaction of the next group and return its result.
 
-        Cancelling the wait does not undo it. Once it is stored `then` is called with the result, even if nobody waits any more.
+        Cancelling the wait does not undo it: `then` is called with the result once it is stored, whoever still waits.
         """
         job = Job(work, then, self._loop.create_future())
         self._group.jobs.append(job)
-        if self._armed is None and not self._flying:
+        if self._idle:
             self._arm()
         return await job.future
 
@@ -103,27 +98,27 @@ class Journal:
         if live is not None:
             live.closed = True
             self._aging.pop(live, None)
-            self._full = [other for other in self._full if other is not live]
+            self._group.forget(live)
             live.ring()
 
     def lose(self) -> None:
         """All logs are somebody else's now: what gathers for them fails."""
+        self._discard(fenced())
         for log in tuple(self.live):
             self.forget(log)
         self._segments.clear()
-        self._discard(fenced())
 
     async def close(self, work: Callable[[Transaction], Any]) -> None:
         """Store what is pending, chunk everything, do `work`, and take nothing more."""
         self._closing = True
         if self._sweep is not None:
             self._sweep.cancel()
-        self._full.extend(live for live in self._aging if live not in self._full)
         await self.run(work)
 
     def settled(self, commit: Commit) -> None:
         """A commit is through: show what it stored, or take it back."""
-        self._flying = False
+        self._flying = None
+        self._idle = True
         if commit.error is not None:
             self._rollback(commit.group, commit.error)
         elif commit.refused:
@@ -137,24 +132,9 @@ class Journal:
             self.row = commit.row
         for job in commit.group.jobs:
             job.settle(commit.error)
-        if self._group.index or self._group.jobs:
+        if self._idle and (self._group.appends or self._group.jobs):
             self._arm()
         self._watch_age()
-
-    def _take(self, live: Live, records: Sequence[Record]) -> None:
-        block = encode(records)
-        size = len(block)
-        if not live.blocks:
-            live.number = self._group.number
-            live.since = self._now
-            self._aging[live] = None
-        live.blocks.append(block)
-        live.block_bytes += size
-        live.size += size
-        live.records.extend(records)
-        live.last += len(records)
-        if live.block_bytes >= CHUNK_BYTES > live.block_bytes - size:
-            self._full.append(live)
 
     def _decline(
         self, log: str, live: Live | None, after: int, records: Sequence[Record], lease: Lease, ended: bool
@@ -163,8 +143,13 @@ class Journal:
             return self._failed(Unavailable("The store is closed."))
         if live is None or lease != live.lease:
             return self._failed(Conflict(f"{log} is not ours"))
+        for group in (self._group, self._flying):
+            if group is not None and (flying := group.repeated(live, after, records, ended)) is not None:
+                return flying
         if live.repeats(after, records, ended):
-            return live.future
+            done = self._loop.create_future()
+            done.set_result(None)
+            return done
         if after != live.last:
             return self._failed(Conflict(f"{log} stands at {live.last}, not at {after}"))
         return self._failed(Conflict(f"{log} has ended"))
@@ -175,34 +160,61 @@ class Journal:
         return future
 
     def _arm(self) -> None:
-        """Commit in this turn of the loop if we are idle, else when the window closes."""
-        self._now = now = self._loop.time()
+        """Commit in this turn of the loop if the window is closed, else when it closes."""
+        self._idle = False
+        now = self._loop.time()
         due = self._flushed + GAP * min(1.0, self._rate / GAP_RATE)
-        self._armed = self._loop.call_soon(self._flush) if due <= now else self._loop.call_at(due, self._flush)
+        if due <= now:
+            self._loop.call_soon(self._flush)
+        else:
+            self._loop.call_at(due, self._flush)
 
     def _flush(self) -> None:
-        self._armed = None
         group, self._group = self._group, Group(self._group.number + 1, self._loop)
-        self._pace(len(group.index) + len(group.jobs))
+        self._flying = group
+        self._pace(len(group.appends) + len(group.jobs))
+        index, data = self._encode(group)
         chunks = self._chunks(group)
-        self._flying = True
-        self._send(Commit(group, self.row, chunks, self._trimmable() if chunks or not group.index else 0))
+        trim = self._trimmable() if chunks or not index else 0
+        self._send(Commit(group, self.row, index, data, chunks=chunks, trim=trim))
 
     def _pace(self, count: int) -> None:
         self._now = now = self._loop.time()
         since, self._flushed = now - self._flushed, now
         self._rate += (count - self._rate * since) / (RATE_SPAN + since)
 
+    def _encode(self, group: Group) -> tuple[bytes, bytes]:
+        """The index and the data of the segment. The hot loop: a microsecond here is one for each event."""
+        index, parts, offset = [], [], 0
+        for live, after, records in group.appends:
+            block = encode(records)
+            size = len(block)
+            index.append(pack_entry(live.mark, live.id, live.epoch, after + 1, len(records), offset, size))
+            if not size:
+                continue
+            parts.append(block)
+            offset += size
+            if not live.blocks:
+                live.number = group.number
+                live.since = self._now
+                self._aging[live] = None
+            live.blocks.append(block)
+            live.block_bytes += size
+        return b"".join(index), b"".join(parts)
+
     def _chunks(self, group: Group) -> list[Chunk]:
-        moving, self._full = self._full, []
-        if self._now >= self._next_move:
+        moving = dict.fromkeys(group.ended)
+        for live, _, _ in group.appends:
+            if live.block_bytes >= CHUNK_BYTES:
+                moving[live] = None
+        if self._now >= self._next_move or self._closing:
             self._next_move = self._now + MOVE_EVERY
             for live in self._aging:
-                if live.since > self._now - CHUNK_SECONDS:
+                if live.since > self._now - CHUNK_SECONDS and not self._closing:
                     break
-                moving.append(live)
-        chunks = (group.move(live) for live in dict.fromkeys(moving))
-        return [chunk for chunk in chunks if chunk is not None]
+                moving[live] = None
+        group.moves = [(live, live.last) for live in moving]
+        return [live.chunk() for live in moving if live.blocks]
 
     def _trimmable(self) -> int:
         """The last of our segments that nobody needs: all is chunked, and other processes had time to see it."""
@@ -224,43 +236,36 @@ class Journal:
                 self.seen = commit.newest
 
     def _show(self, group: Group) -> None:
-        for live, last in group.shown:
-            live.stored = last
+        for live, after, records in group.appends:
+            live.call = after
+            live.stored = after + len(records)
         for live, head in group.heads.items():
             live.head = head
         for live in group.ended:
             live.ended = True
             self._lingering.append((self._now + LINGER, live))
-        for live, last, blocks, size in group.moves:
-            self._chunked(live, last, blocks, size)
+        for live, last in group.moves:
+            self._aging.pop(live, None)
+            live.chunked_to(last)
         group.future.set_result(None)
-        for live, _ in group.shown:
+        for live, _, _ in group.appends:
             if live.bell is not None:
                 live.ring()
 
-    def _chunked(self, live: Live, last: int, blocks: int, size: int) -> None:
-        live.chunked_to(last, blocks, size)
-        self._aging.pop(live, None)
-        if live.blocks and self.live.get(live.name) is live:
-            live.number = self._group.number
-            live.since = self._now
-            self._aging[live] = None
-
     def _rollback(self, group: Group, error: StoreError) -> None:
-        for live, _ in group.shown:
-            live.rollback()
-        _fail(group.future, error)
         self._discard(error)
+        for live, _, _ in group.appends:
+            live.rollback()
+            if not live.blocks:
+                self._aging.pop(live, None)
+        _fail(group.future, error)
 
     def _discard(self, error: StoreError) -> None:
         """Fail the appends that gather; jobs stay."""
         group, self._group = self._group, Group(self._group.number + 1, self._loop)
         self._group.jobs = group.jobs
-        for live, _ in group.shown:
-            live.rollback()
-            if not live.blocks:
-                self._aging.pop(live, None)
-        self._full = [live for live in self._full if live.blocks]
+        for live, after, _ in reversed(group.appends):
+            live.cut(after)
         _fail(group.future, error)
 
     def _watch_age(self) -> None:
@@ -275,10 +280,9 @@ class Journal:
             live = self._lingering.popleft()[1]
             if self.live.get(live.name) is live:
                 self.forget(live.name)
-        if (self._aging or self._segments) and self._armed is None and not self._flying:
+        if self._idle and (self._aging or self._segments):
             self._arm()
-        else:
-            self._watch_age()
+        self._watch_age()
 
 
 def _fail(future: asyncio.Future[None], error: StoreError) -> None:

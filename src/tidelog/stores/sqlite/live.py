@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from tidelog.bell import Bell
@@ -25,23 +24,26 @@ class Live:
     """
 
     __slots__ = (
-        "base", "bell", "block_bytes", "blocks", "call", "chunked", "closed", "ended", "future", "head", "id", "last", "lease",
-        "mark", "name", "number", "records", "since", "size", "stored",
+        "base", "bell", "block_bytes", "blocks", "bytes", "call", "chunked", "closed", "ended", "epoch", "head", "id",
+        "last", "lease", "mark", "name", "number", "records", "since", "stored",
     )  # fmt: skip
 
-    def __init__(self, name: str, mark: int, number: int, *, lease: Lease, head: bytes, base: int, records: Sequence[Record]) -> None:
+    def __init__(
+        self, name: str, mark: int, row: int, *, lease: Lease, head: bytes, base: int, records: Sequence[Record]
+    ) -> None:
         self.name = name
         self.mark = mark
-        self.id = number
+        self.id = row
         self.lease = lease
+        self.epoch = lease.epoch
         self.head = head
         self.records = list(records)
         self.base = base
         self.call = -1
-        """The last append's `after`, and the future of its group."""
-        self.future: asyncio.Future[None]
+        """`after` of the last stored append."""
         self.last = self.stored = self.chunked = base + len(records)
-        self.size = sum(len(record.data) for record in records) + RECORD_COST * len(records)
+        self.bytes = 0
+        """About the size of what is in `records` and chunked."""
         self.blocks: list[bytes] = []
         """What is not chunked, encoded."""
         self.block_bytes = 0
@@ -76,8 +78,8 @@ class Live:
         return Tail(1, self.stored, self.ended, self.lease.epoch, self.head, self.lease.owner)
 
     def repeats(self, after: int, records: Sequence[Record], ended: bool) -> bool:
-        """Whether this is the last append once more."""
-        if after != self.call or len(records) != self.last - after or not (records or (ended and self.closed)):
+        """Whether this is the last append, which is stored, once more."""
+        if self.last != self.stored or after != self.call or not (records or (ended and self.ended)):
             return False
         return self.records[after - self.base :] == list(records)
 
@@ -87,35 +89,34 @@ class Live:
         if bell is not None:
             bell.ring()
 
+    def cut(self, last: int) -> None:
+        """Forget what gathered behind this record."""
+        del self.records[last - self.base :]
+        self.last = last
+        self.closed = self.ended
+
     def rollback(self) -> None:
         """Forget what is in flight."""
-        del self.records[self.stored - self.base :]
-        self.last = self.stored
-        self.call = -1
-        self.closed = self.ended
-        self.size = sum(len(record.data) + RECORD_COST for record in self.records)
+        self.cut(self.stored)
         rest = self.records[self.chunked - self.base :]
         self.blocks = [encode(rest)] if rest else []
         self.block_bytes = sum(map(len, self.blocks))
 
     def chunk(self) -> Chunk:
         """The row that holds all of `blocks`."""
-        first, count = self.chunked + 1, self.last - self.chunked
-        return self.id << SEQ_BITS | first, count, self.lease.epoch, b"".join(self.blocks)
+        first, records = self.chunked + 1, self.last - self.chunked
+        return self.id << SEQ_BITS | first, records, self.epoch, b"".join(self.blocks)
 
-    def chunked_to(self, last: int, blocks: int, size: int) -> None:
-        """The first `blocks` are chunked now: memory may let go of their records."""
+    def chunked_to(self, last: int) -> None:
+        """Everything up to this record is chunked now: memory may let go of it, except for the last append."""
         self.chunked = last
-        del self.blocks[:blocks]
-        self.block_bytes -= size
-        if self.size > WINDOW_BYTES or len(self.records) > WINDOW_RECORDS:
-            self._trim()
-
-    def _trim(self) -> None:
-        droppable = min(self.chunked, self.call if self.call >= 0 else self.stored) - self.base
-        cut = 0
-        while cut < droppable and (self.size > WINDOW_BYTES // 2 or len(self.records) - cut > WINDOW_RECORDS // 2):
-            self.size -= len(self.records[cut].data) + RECORD_COST
-            cut += 1
-        del self.records[:cut]
-        self.base += cut
+        self.bytes += self.block_bytes
+        self.blocks.clear()
+        self.block_bytes = 0
+        count = len(self.records)
+        if count > WINDOW_RECORDS or self.bytes > WINDOW_BYTES:
+            keep = min(WINDOW_RECORDS, WINDOW_BYTES * count // (self.bytes + 1)) // 2  # as if all were of one size
+            cut = max(0, min(count - keep, (self.call if self.call >= 0 else last) - self.base))
+            del self.records[:cut]
+            self.base += cut
+            self.bytes = self.bytes * (count - cut) // count

@@ -36,13 +36,10 @@ class Stretch(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What other processes did since segment `since`. `marks` None: too much time has passed, anything may have changed."""
+    """What other processes did. `marks` None: too much time has passed, anything may have changed."""
 
     seen: int
     marks: set[int] | None
-    ours: set[int]
-    """The logs that the file holds as live and ours, if `marks` is None; `newest`: the last log there was."""
-    newest: int
 
 
 def find(execute: Execute, name: str, mark: int) -> Found | None:
@@ -66,7 +63,7 @@ def read(execute: Execute, name: str, mark: int, after: int, limit: int) -> Stre
         blocks.append(block)
         last = block.last
         if block.first > after:
-            size += len(block.data) + RECORD_COST * block.count
+            size += len(block.data) + RECORD_COST * block.records
     blocks += blocks_behind(execute, found, mark, last)
     return Stretch(blocks, True, found.ended is not None)
 
@@ -112,11 +109,12 @@ def changes(execute: Execute, since: int, row: int) -> Changes:
         count += 1
         if owner != row:
             found |= marks(index)
-    if count == newest - since:
-        return Changes(newest, found, set(), 0)
-    ours = {log for (log,) in execute("SELECT id FROM logs WHERE lease = ?", (row,))}
-    last = execute("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'logs'), 0)").get
-    return Changes(newest, None, ours, last)
+    return Changes(newest, found if count == newest - since else None)
+
+
+def leased(execute: Execute, owner: int) -> set[int]:
+    """The numbers of the logs that an owner has not ended."""
+    return {log for (log,) in execute("SELECT id FROM logs WHERE lease = ?", (owner,))}
 
 
 def is_expired(execute: Execute, name: str) -> bool:
@@ -132,10 +130,11 @@ def last_of(execute: Execute, found: Found, mark: int) -> int:
         last = row - (found.id << SEQ_BITS) + count - 1
     if found.lease is None or not mark:
         return last
-    for (index,) in execute("SELECT idx FROM journal WHERE owner = ? AND instr(idx, ?)", (found.lease, mark_bytes(mark))):
+    tails = "SELECT idx FROM journal WHERE owner = ? AND instr(idx, ?)"
+    for (index,) in execute(tails, (found.lease, mark_bytes(mark))):
         for entry in entries(index, mark):
             if entry.log == found.id:
-                last = max(last, entry.first + entry.count - 1)
+                last = max(last, entry.first + entry.records - 1)
     return last
 
 
@@ -147,9 +146,9 @@ def blocks_behind(execute: Execute, found: Found, mark: int, last: int) -> list[
     blocks = []
     for index, data in execute(sql, (found.lease, mark_bytes(mark))):
         for entry in entries(index, mark):
-            if entry.log == found.id and entry.first > last and entry.count:
+            if entry.log == found.id and entry.first > last and entry.records:
                 piece = data[entry.offset : entry.offset + entry.size]
-                blocks.append(Block(entry.first, entry.count, entry.epoch, piece))
+                blocks.append(Block(entry.first, entry.records, entry.epoch, piece))
     return blocks
 
 

@@ -76,7 +76,7 @@ def parse(url: str) -> Place:
     address, _, query = url.partition("?")
     scheme, _, path = address.partition(":///")
     if scheme != "sqlite" or not path or path == ":memory:":
-        raise InvalidRequest(f"{url!r} is no address of a SQLite store: write sqlite:///file.db or sqlite:////folder/file.db.")
+        raise InvalidRequest(f"{url!r} is no SQLite store: write sqlite:///file.db or sqlite:////folder/file.db.")
     place = Place(unquote(path))
     for name, value in parse_qsl(query, keep_blank_values=True):
         place = _with_option(place, name, value)
@@ -90,7 +90,7 @@ def connect(place: Place) -> apsw.Connection:
     connection.execute(
         f"PRAGMA synchronous={place.synchronous}; PRAGMA secure_delete=ON; PRAGMA cache_size=-{CACHE_KIB};"
         "PRAGMA wal_autocheckpoint=0; PRAGMA temp_store=MEMORY"
-    )
+    ).fetchall()  # a statement with a row would keep the ones behind it waiting
     return connection
 
 
@@ -121,8 +121,10 @@ def _with_option(place: Place, name: str, value: str) -> Place:
         except ValueError:
             seconds = -1.0
         if 0 < seconds < 3600:
-            return place._replace(**{name: seconds})
-    raise InvalidRequest(f"A SQLite store has no option {name}={value}; it knows synchronous=NORMAL|FULL, beat= and busy=.")
+            return place._replace(beat=seconds) if name == "beat" else place._replace(busy=seconds)
+    raise InvalidRequest(
+        f"A SQLite store has no option {name}={value}: there are synchronous=NORMAL|FULL, beat= and busy= (seconds)."
+    )
 
 
 def _check(connection: apsw.Connection, path: str) -> int:
@@ -132,7 +134,7 @@ def _check(connection: apsw.Connection, path: str) -> int:
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
     if ours == APPLICATION and version > len(MIGRATIONS):
         raise Unavailable(
-            f"{path} was written by a newer tidelog (file version {version}; this one knows {len(MIGRATIONS)}). Upgrade tidelog."
+            f"{path} is of a newer tidelog (file version {version}, this one knows {len(MIGRATIONS)}): upgrade."
         )
     if ours != APPLICATION and (tables or version or ours):
         raise Unavailable(f"{path} is a SQLite file of another application; tidelog leaves it alone.")

@@ -1,28 +1,28 @@
 """`sqlite:///file.db`: logs in one file that several processes may open.
 
-Appends of all logs are gathered and written as one segment of a journal: one row for each group commit, whatever the number of
-logs. A log's records move to a chunk of their own every second, every 64 KB and at its end; segments nobody needs are deleted.
-This process keeps in memory, for each log that it writes, at least what is not chunked: whoever reads there touches no thread.
+Appends of all logs are gathered and written as one segment of a journal: one row for each group commit, whatever the
+number of logs. A log's records move to a chunk of their own every second, every 64 KB and at its end; segments that
+nobody needs are deleted. This process keeps in memory, for each log that it writes, at least what is not chunked: who
+reads there touches no thread.
 
     loop      store.py     what callers see: bells, reads, other processes' changes
               journal.py   what gathers and when it is committed;  live.py  a log's window
     threads   writer.py    executes commit.py and jobs.py;  readers run reading.py
     pure      blocks.py    the bytes;  schema.py  the tables and the address
 
-What is stored survives the process (`kill -9`). A power cut may cost the commits since the last sync with `synchronous=NORMAL`, the
-default, never their order; `synchronous=FULL` syncs each group commit.
+What is stored survives the process (`kill -9`). A power cut may cost the commits since the last sync with
+`synchronous=NORMAL`, the default, never their order; `synchronous=FULL` syncs each group commit.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 from weakref import WeakValueDictionary
-
-import apsw
 
 from tidelog.bell import Bell
 from tidelog.errors import Unavailable
@@ -30,7 +30,6 @@ from tidelog.log import Lease, Record, Tail
 from tidelog.seams import BATCH_BYTES, Page
 from tidelog.stores.sqlite import blocks, jobs, reading
 from tidelog.stores.sqlite.blocks import Block, mark_of
-from tidelog.stores.sqlite.commit import Commit, Group, Job
 from tidelog.stores.sqlite.journal import Journal
 from tidelog.stores.sqlite.live import Live
 from tidelog.stores.sqlite.schema import parse, prepare
@@ -45,8 +44,8 @@ _log = logging.getLogger("tidelog.stores.sqlite")
 class SqliteStore:
     """Implements `seams.Store`, `Listing`, `Expiring` and `Leasing`.
 
-    `url`: `sqlite:///relative.db` or `sqlite:////absolute.db`; options `synchronous=NORMAL|FULL`, `beat=` (2) and `busy=` (5) in
-    seconds. Raises `InvalidRequest` for anything else.
+    `url`: `sqlite:///relative.db` or `sqlite:////absolute.db`; options `synchronous=NORMAL|FULL`, `beat=` (2) and
+    `busy=` (5) in seconds. Raises `InvalidRequest` for anything else.
     """
 
     def __init__(self, url: str) -> None:
@@ -98,13 +97,15 @@ class SqliteStore:
         return str((await self._run(partial(jobs.open_log, birth), partial(self._born, birth, tuple(records))))[0])
 
     def append(
-        self, log: str, after: int, records: Sequence[Record], *, lease: Lease, head: bytes | None = None, ended: bool = False
-    ) -> asyncio.Future[None]:
-        return self._journal.append(log, after, records, lease=lease, head=head, ended=ended)
+        self, log: str, after: int, records: Sequence[Record], *,
+        lease: Lease, head: bytes | None = None, ended: bool = False,
+    ) -> asyncio.Future[None]:  # fmt: skip
+        return self._journal.append(log, after, records, lease, head, ended)
 
     async def post(self, log: str, data: bytes) -> int:
         mark = mark_of(log)
-        return int(await self._run(partial(jobs.post, log, mark, data), lambda _: self._ring(mark)))
+        block = blocks.encode((Record(0, time.time(), data),))
+        return int(await self._run(partial(jobs.post, log, mark, block), lambda _: self._ring(mark)))
 
     async def read(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page:
         live = self._journal.live.get(log)
@@ -117,7 +118,8 @@ class SqliteStore:
         live = self._journal.live.get(log)
         if live is not None:
             return live.tail()
-        return await self._read(reading.tail, log, mark_of(log))
+        found: Tail | None = await self._read(reading.tail, log, mark_of(log))
+        return found
 
     async def drop(self, log: str) -> None:
         self._journal.forget(log)
@@ -132,8 +134,7 @@ class SqliteStore:
                 live.bell = Bell()
             return live.bell
         bell = self._bells.setdefault(mark_of(log), Bell())
-        if self._writer.dozing:
-            self._writer.wake()
+        self._watch()
         return bell
 
     async def list(self, prefix: str, principal: str | None, limit: int) -> Sequence[tuple[str, Tail]]:
@@ -189,6 +190,7 @@ class SqliteStore:
 
     def _adopt(self, live: Live) -> None:
         self._journal.adopt(live)
+        self._watch()
         self._ring(live.mark)
 
     def _expired(self, names: Sequence[str]) -> None:
@@ -211,6 +213,10 @@ class SqliteStore:
         """Called by the writer thread."""
         return bool(self._bells) or bool(self._journal.live)
 
+    def _watch(self) -> None:
+        if self._writer.dozing:
+            self._writer.wake()
+
     def _foreign(self) -> None:
         """Somebody else committed."""
         self._scan_again = True
@@ -221,26 +227,34 @@ class SqliteStore:
         try:
             while self._scan_again and self._open:
                 self._scan_again = False
-                self._changed(await self._readers.read(reading.changes, self._journal.seen, self._journal.row))
+                changes = await self._readers.read(reading.changes, self._journal.seen, self._journal.row)
+                await self._check_lost(changes.marks)
+                self._ring_for(changes.marks)
+                self._journal.seen = max(self._journal.seen, changes.seen)
         except Unavailable as error:
             _log.warning("changes of other processes could not be read: %s", error)
         finally:
             self._scanning = None
 
-    def _changed(self, changes: reading.Changes) -> None:
-        self._journal.seen = max(self._journal.seen, changes.seen)
-        for live in tuple(self._journal.live.values()):
-            lost = live.id <= changes.newest and live.id not in changes.ours
-            if live.mark in changes.marks if changes.marks is not None else lost:  # dropped, or taken
+    async def _check_lost(self, marks: set[int] | None) -> None:
+        """Somebody else touched logs of ours: forget those that are dropped or taken."""
+        touched = [live for live in self._journal.live.values() if marks is None or live.mark in marks]
+        if not touched:
+            return
+        ours = await self._readers.read(reading.leased, self._journal.row)
+        for live in touched:
+            if live.id not in ours and self._journal.live.get(live.name) is live:
                 self._journal.forget(live.name)
-        if changes.marks is None:
+
+    def _ring_for(self, marks: set[int] | None) -> None:
+        if marks is None:
             self._ring_all()
         else:
-            for mark in changes.marks:
+            for mark in marks:
                 self._ring(mark)
 
     async def _left_by(self, row: int, beat: int, dead: bool) -> Sequence[str]:
-        names = await self._read(reading.held, row)
+        names: Sequence[str] = await self._read(reading.held, row)
         if not names and not dead:
             await self._run(partial(jobs.bury, row, beat))
         return names
@@ -260,21 +274,22 @@ class SqliteStore:
     def _enter(self) -> int:
         """Open the file and take a lease; in a thread."""
         prepare(self._place)
+        self._checkpointer = Checkpointer(self._place)
         try:
-            self._checkpointer = Checkpointer(self._place)
             self._writer = Writer(
-                self._place, self._owner, notify=self._loop.call_soon_threadsafe, settled=self._journal.settled,
-                foreign=self._foreign, fenced=self._journal.lose, watched=self._watched, long=self._checkpointer.passive,
-            )  # fmt: skip
-        except apsw.Error as error:
-            raise Unavailable(f"{self._place.path} cannot be opened: {error}.") from error
-        group = Group(0, self._loop)
-        group.jobs.append(job := Job(jobs.enter, None, self._loop.create_future()))
-        commit = Commit(group, 0, (), 0)
-        self._writer.start(commit)
-        if commit.error is not None:
-            raise commit.error
-        return int(job.result)
+                self._place,
+                self._owner,
+                notify=self._loop.call_soon_threadsafe,
+                settled=self._journal.settled,
+                foreign=self._foreign,
+                fenced=self._journal.lose,
+                watched=self._watched,
+                long=self._checkpointer.passive,
+            )
+            return self._writer.start(jobs.enter)
+        except BaseException:
+            self._checkpointer.close()
+            raise
 
     def _close_file(self, closed: asyncio.Future[None]) -> None:
         """In the writer thread, at its end."""

@@ -1,7 +1,7 @@
-"""The threads of the store: one writer, one checkpointer, a few readers. Each connection belongs to one thread at a time.
+"""The threads of the store: one writer, one checkpointer, a few readers. A connection belongs to one thread at a time.
 
-The writer only executes what the loop prepared, beats the lease and looks for commits of other processes. Checkpoints have a
-thread of their own: in the writer they would cost every commit behind them 10 ms.
+The writer only executes what the loop prepared, beats the lease and looks for commits of other processes. Checkpoints
+have a thread of their own: in the writer they would cost every commit behind them 10 ms.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 import apsw
 
 from tidelog.errors import Unavailable
-from tidelog.stores.sqlite.commit import Commit
+from tidelog.stores.sqlite.commit import Commit, Transaction
 from tidelog.stores.sqlite.schema import Place, connect
 
 POLL: Final = 0.1
@@ -60,10 +60,16 @@ class Writer:
         self.dozing = False
         """It sleeps until the next beat: `wake` it when something is to be watched."""
 
-    def start(self, commit: Commit) -> None:
-        """Execute a first commit in the calling thread, then go on in our own."""
-        self._execute(commit)
+    def start(self, enter: Callable[[Transaction], int]) -> int:
+        """Take a lease, in the calling thread, then go on in our own; the lease's row. Raises `Unavailable`."""
+        try:
+            with self._connection:
+                self._row = enter(Transaction(self._connection, self._owner, 0))
+        except apsw.Error as error:
+            self._connection.close()
+            raise Unavailable(f"{self._place.path} cannot be written: {error}.") from error
         self._thread.start()
+        return self._row
 
     def put(self, commit: Commit) -> None:
         """Execute this next."""
@@ -112,7 +118,8 @@ class Writer:
             commit.error = Unavailable()
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-        self._row = commit.row
+        if commit.error is None:
+            self._row = commit.row
 
     def _beat(self, now: float) -> None:
         self._beat_at = now + self._place.beat

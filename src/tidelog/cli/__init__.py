@@ -1,0 +1,108 @@
+"""The command line: `tidelog serve`, `tail`, `stop`, `runs`. Heavy imports stand inside the commands.
+
+Exit codes: 0 all is well, 1 it cannot be done (the sentence says why), 2 the command makes no sense; `tail` tells by
+3 to 6 how a run ended, and 130 is Ctrl-C.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN|URL", help="A run's id or its URL.")]
+UrlOption = Annotated[str, typer.Option(help="Where tidelog answers; a router's prefix belongs to it.")]
+HeaderOption = Annotated[
+    list[str] | None, typer.Option("--header", "-H", help="'Name: value' for each request. May stand more than once.")
+]
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+@app.callback()
+def root() -> None:
+    """Durable, resumable streams for Python AI back ends."""
+
+
+@app.command()
+def serve(
+    target: Annotated[
+        str | None, typer.Argument(metavar="[MODULE:APP]", help="Your application; without it, the built-in ones.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [127.0.0.1]", show_default=False)] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on. [8000]", min=1, max=65535, show_default=False)
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option(help="memory: or sqlite:///file.db [sqlite:///tidelog.db]", show_default=False)
+    ] = None,
+    docs: Annotated[str | None, typer.Option(help="Folder or file of documents for /rag.", show_default=False)] = None,
+) -> None:
+    """Serve your application, or the built-in ones. The first Ctrl-C lets live runs finish, the second does not."""
+    from tidelog.cli import serving
+    from tidelog.cli.trouble import told
+
+    with told():
+        given = {"host": host, "port": port, "store": store, "docs": docs}
+        serving.serve(target, {name: value for name, value in given.items() if value is not None})
+
+
+@app.command()
+def tail(
+    run: RunArgument,
+    url: UrlOption = DEFAULT_URL,
+    header: HeaderOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Every event as a line of JSON.")] = False,
+    patience: Annotated[float, typer.Option(help="Seconds to go on trying when the server is away.", min=0)] = 300.0,
+) -> None:
+    """Follow a run to its end, through lost connections and restarts of the server.
+
+    The answer's text goes to stdout, all else to stderr. Ctrl-C leaves and does not stop the run.
+
+    The exit code tells how the run ended: 0 completed, 3 failed, 4 stopped, 5 timed_out, 6 interrupted.
+    """
+    from tidelog.cli import follow, remote, show
+    from tidelog.cli.trouble import told
+
+    with told(), remote.connect(header or ()) as client:
+        address = remote.run_address(run, url)
+        screen = show.Lines() if json else show.Terminal()
+        try:
+            for frame in follow.frames(client, address, patience=patience, say=show.note):
+                screen.show(frame)
+        except KeyboardInterrupt:
+            show.note(f"Left. The run goes on: tidelog tail {address}")
+            raise typer.Exit(130) from None
+        raise typer.Exit(screen.finish())
+
+
+@app.command()
+def stop(run: RunArgument, url: UrlOption = DEFAULT_URL, header: HeaderOption = None) -> None:
+    """Stop a run and tell what came of it: `stopped`, `already_ended` or `stopping`. The last one exits with 1."""
+    from tidelog.cli import remote
+    from tidelog.cli.trouble import told
+
+    with told(), remote.connect(header or ()) as client:
+        result = remote.stop(client, remote.run_address(run, url))
+        typer.echo(result)
+        raise typer.Exit(1 if result == "stopping" else 0)
+
+
+@app.command()
+def runs(
+    url: UrlOption = DEFAULT_URL,
+    header: HeaderOption = None,
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=1000)] = 20,
+) -> None:
+    """List my runs, newest first."""
+    from tidelog.cli import remote, show
+    from tidelog.cli.trouble import told
+
+    with told(), remote.connect(header or ()) as client:
+        typer.echo(show.table(remote.runs(client, url, limit)))
+
+
+def main() -> None:
+    """The entry point."""
+    app()

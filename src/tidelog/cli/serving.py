@@ -1,0 +1,207 @@
+"""`tidelog serve`: finds the application, says where it is and what it keeps, and serves it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import inspect
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any, Final, NamedTuple
+
+import typer
+from pydantic import ValidationError
+
+from tidelog.cli.trouble import Trouble
+from tidelog.errors import TidelogError
+from tidelog.server import serve as server
+from tidelog.server import settings
+from tidelog.server.app import Tidelog
+
+BUILT_IN: Final = "tidelog.apps.main"
+LEVELS: Final = ("debug", "info", "warning", "error", "critical")
+
+
+class Target(NamedTuple):
+    """An application, and the URLs of the stores that are known to be its own."""
+
+    app: Any
+    stores: tuple[str, ...]
+
+
+def serve(target: str | None, given: Mapping[str, Any]) -> None:
+    """Serve until SIGTERM or Ctrl-C. `given` are arguments, which win over the environment.
+
+    Raises `Trouble`, and `TidelogError` for an application that does not start.
+    """
+    chosen = _settings(given)
+    os.environ[settings.PREFIX + "STORE"] = chosen.store
+    _log(chosen.log_level)
+    if target is None:
+        found = _built_in(chosen)
+    elif "docs" in given:
+        raise Trouble("--docs is for the built-in applications: leave it out, or leave out your own.", 2)
+    else:
+        found = _load(target)
+        if "store" in given and found.stores and chosen.store not in found.stores:
+            raise Trouble(f"--store has no effect: {target} names its own store, {found.stores[0]}.", 2)
+    watched = Watched(found.app, f"tidelog on {_url(chosen)} - {_kept(found.stores)}. Ctrl-C ends it.")
+    try:
+        server.serve(watched, host=chosen.host, port=chosen.port)
+    except OSError as error:
+        raise Trouble(_cannot_listen(error, chosen)) from None
+    except SystemExit:  # uvicorn's word for an application that did not start
+        watched.check()
+        raise
+
+
+class Watched:
+    """The application, watched: a start that fails is told in a sentence, and a second Ctrl-C waits for no run."""
+
+    def __init__(self, app: Any, line: str) -> None:
+        self._app = app
+        self._line = line
+        self._failed: BaseException | None = None
+        self._interrupts = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        held: list[Any] = []
+
+        async def watch(message: Any) -> None:
+            if message["type"] in ("lifespan.startup.failed", "lifespan.shutdown.failed"):
+                held.append(message)  # until it is known why
+                return
+            if message["type"] == "lifespan.startup.complete":
+                self._started()
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except BaseException as error:
+            for message in held:
+                await send(self._quietened(message, error))
+            raise
+
+    def _quietened(self, message: Any, error: BaseException) -> Any:
+        """The message without its traceback, where a sentence or nothing at all says it better."""
+        if message["type"] == "lifespan.startup.failed":
+            self._failed = error
+        if isinstance(error, TidelogError) or self._interrupts > 1:
+            logging.getLogger("uvicorn.error").addFilter(_not_failed)
+            return {**message, "message": ""}
+        return message
+
+    def check(self) -> None:
+        """Raise what kept the application from starting."""
+        if isinstance(self._failed, TidelogError):
+            raise self._failed
+        if self._failed is not None:
+            raise Trouble("The application did not start.")
+
+    def _started(self) -> None:
+        typer.echo(self._line)
+        sys.stdout.flush()
+        task, loop, before = asyncio.current_task(), asyncio.get_running_loop(), signal.getsignal(signal.SIGINT)
+
+        def heard(sig: int, frame: FrameType | None) -> None:
+            self._interrupts += 1
+            if callable(before):
+                before(sig, frame)
+            if self._interrupts > 1 and task is not None:
+                loop.call_soon_threadsafe(task.cancel)
+
+        signal.signal(signal.SIGINT, heard)
+
+
+def _settings(given: Mapping[str, Any]) -> settings.Settings:
+    try:
+        chosen = settings.load().model_copy(update=dict(given))
+    except TidelogError as error:
+        raise Trouble(str(error), 2) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = settings.PREFIX + str(first["loc"][0]).upper()
+        raise Trouble(f"{name}={first['input']!r}: {first['msg']}.", 2) from None
+    if chosen.log_level.lower() not in LEVELS:
+        raise Trouble(f"{settings.PREFIX}LOG_LEVEL={chosen.log_level!r} is none of {', '.join(LEVELS)}.", 2)
+    return chosen
+
+
+def _log(level: str) -> None:
+    """tidelog's own lines at the chosen level, everybody else's warnings."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("tidelog").setLevel(level.upper())
+
+
+def _built_in(chosen: settings.Settings) -> Target:
+    if chosen.docs is not None and not Path(chosen.docs).exists():
+        raise Trouble(f"There is no folder or file {chosen.docs}: --docs names your documents.", 2)
+    app = import_module(BUILT_IN).make_app(chosen.store, chosen.docs)
+    return Target(app, (chosen.store,))
+
+
+def _load(target: str) -> Target:
+    """The application that `module:name` names. Without `name` it is `app`; it may be a function that makes one."""
+    name, _, attribute = target.partition(":")
+    sys.path.insert(0, "")
+    module = _module(name)
+    found: Any = module
+    for part in (attribute or "app").split("."):
+        found = getattr(found, part, None)
+        if found is None:
+            raise Trouble(
+                f"The module {name!r} has no {attribute or 'app'!r}: write module:name of your application.", 2
+            )
+    if inspect.isfunction(found) and not inspect.signature(found).parameters:
+        found = found()
+    if not callable(found):
+        raise Trouble(f"{target} is no application: it is {type(found).__name__}.", 2)
+    stores = (each.store_url for each in vars(module).values() if isinstance(each, Tidelog))
+    return Target(found, tuple(dict.fromkeys(stores)))
+
+
+def _module(name: str) -> ModuleType:
+    if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
+        wish = name.removesuffix(".py").replace("/", ".").strip(".") or "module"
+        raise Trouble(f"{name!r} is no module's name: write {wish}:app.", 2)
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+            raise
+        raise Trouble(f"There is no module {name!r} in {Path.cwd()} or among the installed packages.", 2) from None
+
+
+def _kept(stores: tuple[str, ...]) -> str:
+    if not stores:
+        return "prompts and answers are kept in the store that your application opens"
+    if all(url.startswith("memory") for url in stores):
+        return "prompts and answers are kept in memory until it ends"
+    files = (str(Path(url.partition("///")[2].partition("?")[0]).absolute()) for url in stores if "///" in url)
+    return f"prompts and answers are kept in {', '.join(files)}"
+
+
+def _url(chosen: settings.Settings) -> str:
+    host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
+    return f"http://{host}:{chosen.port}"
+
+
+def _cannot_listen(error: OSError, chosen: settings.Settings) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {chosen.port} of {chosen.host} is in use: choose another with --port."
+    return f"Cannot listen on {chosen.host} port {chosen.port}: {error.strerror or error}."
+
+
+def _not_failed(record: logging.LogRecord) -> bool:
+    """uvicorn need not say again that the application failed to start or to end."""
+    return not re.match("Application (startup|shutdown) failed", record.getMessage())

@@ -1,0 +1,111 @@
+"""`tidelog serve`: uvicorn with a listening socket of our own, so that a slow viewer costs little, and a shutdown that ends.
+
+An accepted socket inherits its listener's send buffer: without a limit Linux lets it grow to megabytes for each viewer that is
+behind. What the application cannot do from within ASGI, cutting a connection, the protocol offers in the scope's `extensions`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+SEND_BUFFER: Final = 16 * 1024
+"""Bytes of SO_SNDBUF; Linux doubles it for its own book-keeping."""
+UNSENT: Final = 16 * 1024
+"""Bytes of TCP_NOTSENT_LOWAT: how much may wait unsent in the kernel before the socket counts as full."""
+WRITE_BUFFER: Final = 16 * 1024
+"""Bytes that may wait in the process before a delivery waits."""
+BACKLOG: Final = 2048
+STUCK_TIMEOUT: Final = 3
+"""Seconds at shutdown for connections that are no viewers of ours."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket with bounded buffers. Raises `OSError`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def serve(target: Any, *, host: str, port: int, log_level: str = "warning", factory: bool = False) -> None:
+    """Serve an application, or `module:name` of one, until SIGTERM or Ctrl-C; return when it has shut down."""
+    sock = listen(host, port)
+    with contextlib.closing(sock):
+        config = uvicorn.Config(
+            target, factory=factory, log_level=log_level, access_log=False, http=Protocol, loop="auto", backlog=BACKLOG,
+            ws_per_message_deflate=False, timeout_graceful_shutdown=STUCK_TIMEOUT, server_header=False,
+        )  # fmt: skip
+        config.load()
+        config.loaded_app = Outermost(config.loaded_app)
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[sock])
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol with small write buffers."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=WRITE_BUFFER)
+
+
+class Outermost:
+    """The first layer around the application: offers its deliveries the connection itself."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        cycle = getattr(send, "__self__", None)
+        if isinstance(cycle, RequestResponseCycle):
+            connection = Connection(cycle)
+            scope.setdefault("extensions", {})["tidelog"] = connection
+            send = connection.send
+        await self._app(scope, receive, send)
+
+
+class Connection:
+    """One request's connection: implements `deliver.Direct`, and can be cut.
+
+    A direct write skips every layer of the application, so it is taken only when what the delivery has sent through them has come
+    out here, byte for byte as many: nobody holds it back or changes it.
+    """
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._flow = cycle.flow
+        self._transport = cycle.transport
+        self._passed = 0
+
+    async def send(self, message: Any) -> None:
+        """The server's own `send`, counting the body."""
+        await self._cycle.send(message)
+        if message["type"] == "http.response.body":
+            self._passed += len(message.get("body", b""))
+
+    def write(self, data: bytes, sent: int) -> bool:
+        """Write one chunk of the body, if `sent` bytes have come through `send` and the socket takes more."""
+        cycle = self._cycle
+        if self._passed != sent or not sent or self._flow.write_paused or not cycle.chunked_encoding or cycle.disconnected:
+            return False
+        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
+
+    def abort(self) -> None:
+        """Cut the connection; what was not sent is lost."""
+        self._transport.abort()

@@ -1,0 +1,37 @@
+"""Settings from the environment: one prefix, every name known. Arguments win over them."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tidelog.errors import InvalidRequest
+
+PREFIX: Final = "TIDELOG_"
+
+
+class Settings(BaseSettings):
+    """What `tidelog serve` reads from `TIDELOG_…` and, in the working directory, from `.env`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore")
+
+    store: str = "sqlite:///tidelog.db"
+    """The URL of the store: `memory:` or `sqlite:///file.db`."""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    docs: str | None = None
+    """A folder or file of documents for `/rag`."""
+    drain_timeout: float = 10.0
+    """Seconds that live runs get when the server goes."""
+    log_level: str = "info"
+
+
+def load() -> Settings:
+    """The settings. Raises `InvalidRequest` that names a variable which nobody reads."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    if unknown:
+        raise InvalidRequest(f"Unknown setting {', '.join(unknown)}; there are {', '.join(sorted(known))}.")
+    return Settings()

@@ -1,0 +1,529 @@
+"""The conformance suite of stores: subclass it in a test module, say how to make a store, and pytest runs the body.
+
+    class TestMine(StoreConformance):
+        def make(self, where: Path, *, beat: float | None = None) -> Store:
+            return MyStore(where / "logs")
+
+`SharedStoreConformance` is for stores that several processes open: two stores made with the same `where` share their logs.
+It needs pytest and anyio. Tests of abilities that a store does not have (`Listing`, `Expiring`) are skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tidelog.bell import Bell
+from tidelog.cursor import Cursor
+from tidelog.errors import Conflict, Gone, Mismatch, Unavailable
+from tidelog.log import Lease, Record
+from tidelog.seams import BATCH_BYTES, Expiring, Leasing, Listing, Store
+
+PATIENCE = 10.0
+"""Seconds that a test waits for what must happen."""
+OWNER = "one"
+LOG = "run/a"
+
+Opener = Callable[..., Awaitable[Store]]
+
+
+def records(after: int, count: int, *, size: int = 8, epoch: int = 1) -> list[Record]:
+    """`count` records from `after` + 1 on, each with its number in its data."""
+    return [Record(n, 1000.0 + n / 8, str(n).encode().rjust(size, b"."), epoch) for n in range(after + 1, after + count + 1)]
+
+
+async def whole(store: Store, log: str, after: int = 0, limit: int = BATCH_BYTES) -> list[Record]:
+    """All stored records behind `after`, read page by page."""
+    found: list[Record] = []
+    while True:
+        page = await store.read(log, found[-1].seq if found else after, limit)
+        found += page.records
+        if not page.more:
+            return found
+
+
+async def rung(bell: Bell) -> bool:
+    """Wait until the bell rings; False after PATIENCE."""
+    ring = asyncio.Event()
+    bell.add(ring.set)
+    try:
+        await asyncio.wait_for(ring.wait(), PATIENCE)
+    except TimeoutError:
+        return False
+    return True
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]]) -> bool:
+    """Ask until it is true; False after PATIENCE."""
+    until = time.monotonic() + PATIENCE
+    while not await condition():
+        if time.monotonic() > until:
+            return False
+        await asyncio.sleep(0.02)
+    return True
+
+
+class StoreConformance:
+    """What every store must do, whatever its medium."""
+
+    def make(self, where: Path, *, beat: float | None = None) -> Store:
+        """A store that is not started, with its logs at `where`; `beat` is the seconds between two beats, where it has a lease."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"
+
+    @pytest.fixture
+    async def another(self, tmp_path: Path, anyio_backend: str) -> AsyncIterator[Opener]:
+        """Opens stores at one place, by owner; closes them after the test."""
+        opened: list[Store] = []
+
+        async def start(owner: str, *, beat: float | None = None) -> Store:
+            store = self.make(tmp_path, beat=beat)
+            await store.start(owner)
+            opened.append(store)
+            return store
+
+        yield start
+        for store in reversed(opened):
+            await store.aclose()
+
+    @pytest.fixture
+    async def store(self, another: Opener) -> Store:
+        return await another(OWNER)
+
+    lease = Lease(OWNER)
+    pytestmark = pytest.mark.anyio
+
+    # The log
+
+    async def test_appends_are_read_in_order(self, store: Store) -> None:
+        assert await store.open(LOG, b"", records=records(0, 2)) == LOG
+        for after in range(2, 12, 2):
+            await store.append(LOG, after, records(after, 2), lease=self.lease)
+        assert await whole(store, LOG) == records(0, 12)
+        assert await whole(store, LOG, 5) == records(5, 7)
+
+    async def test_appends_in_flight_together_are_stored_in_order(self, store: Store) -> None:
+        await store.open(LOG, b"")
+        flying = [store.append(LOG, n, records(n, 1), lease=self.lease) for n in range(50)]
+        await asyncio.gather(*flying)
+        assert await whole(store, LOG) == records(0, 50)
+
+    async def test_what_is_read_is_stored(self, store: Store) -> None:
+        await store.open(LOG, b"")
+        for after in range(5):
+            future = store.append(LOG, after, records(after, 1), lease=self.lease)
+            page = await store.read(LOG, after)
+            assert not page.records or future.done()
+            await future
+            assert (await store.read(LOG, after)).records[0].seq == after + 1
+
+    async def test_data_of_any_bytes(self, store: Store) -> None:
+        hostile = [Record(1, 0.25, b""), Record(2, 1e9 + 0.125, b"\0\r\n"), Record(3, 3.0, bytes(range(256)) * 300)]
+        await store.open(LOG, b"\0head", records=hostile)
+        assert await whole(store, LOG) == hostile
+        tail = await store.tail(LOG)
+        assert tail is not None and tail.head == b"\0head"
+
+    async def test_a_cancelled_wait_cancels_no_append(self, store: Store) -> None:
+        await store.open(LOG, b"")
+        first = store.append(LOG, 0, records(0, 1), lease=self.lease)
+
+        async def wait(future: asyncio.Future[None]) -> None:
+            await future
+
+        waiting = asyncio.create_task(wait(first))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await store.append(LOG, 1, records(1, 1), lease=self.lease)
+        await asyncio.wait([waiting])
+        assert await whole(store, LOG) == records(0, 2)
+
+    # The fence
+
+    async def test_a_wrong_predecessor_is_a_conflict(self, store: Store) -> None:
+        await store.open(LOG, b"", records=records(0, 2))
+        for after in (0, 1, 3, 7):
+            with pytest.raises(Conflict):
+                await store.append(LOG, after, records(after, 3), lease=self.lease)
+        assert await whole(store, LOG) == records(0, 2)
+
+    async def test_a_wrong_lease_is_a_conflict(self, store: Store) -> None:
+        await store.open(LOG, b"", records=records(0, 1))
+        for lease in (Lease("other"), Lease(OWNER, 2), Lease(OWNER, 0), Lease("")):
+            with pytest.raises(Conflict):
+                await store.append(LOG, 1, records(1, 1), lease=lease)
+        with pytest.raises(Conflict):
+            await store.append("run/unknown", 0, records(0, 1), lease=self.lease)
+        assert await whole(store, LOG) == records(0, 1)
+
+    async def test_repeating_the_last_append_changes_nothing(self, store: Store) -> None:
+        await store.open(LOG, b"", records=records(0, 1))
+        first = store.append(LOG, 1, records(1, 3), lease=self.lease)
+        again = store.append(LOG, 1, records(1, 3), lease=self.lease)
+        await asyncio.gather(first, again)
+        await store.append(LOG, 1, records(1, 3), lease=self.lease)
+        assert await whole(store, LOG) == records(0, 4)
+        await store.append(LOG, 4, records(4, 1), lease=self.lease)
+        with pytest.raises(Conflict):
+            await store.append(LOG, 1, records(1, 3), lease=self.lease)
+
+    async def test_nothing_follows_the_end(self, store: Store) -> None:
+        await store.open(LOG, b"")
+        await store.append(LOG, 0, records(0, 2), lease=self.lease, ended=True)
+        await store.append(LOG, 0, records(0, 2), lease=self.lease, ended=True)
+        for more in (records(2, 1), []):
+            with pytest.raises(Conflict):
+                await store.append(LOG, 2, more, lease=self.lease, ended=True)
+        page = await store.read(LOG, 0)
+        assert page.records == records(0, 2) and page.ended
+
+    async def test_an_end_without_records(self, store: Store) -> None:
+        await store.open(LOG, b"", records=records(0, 1))
+        assert not (await store.read(LOG, 1)).ended
+        await store.append(LOG, 1, [], lease=self.lease, ended=True)
+        await store.append(LOG, 1, [], lease=self.lease, ended=True)
+        assert await store.read(LOG, 1) == ((), False, True)
+
+    # Pages
+
+    async def test_pages_keep_to_their_limit_and_move_on(self, store: Store) -> None:
+        wanted = records(0, 40, size=100)
+        await store.open(LOG, b"", records=wanted[:1])
+        await store.append(LOG, 1, wanted[1:], lease=self.lease, ended=True)
+        for limit in (1, 300, 1000, 4000):
+            page = await store.read(LOG, 3, limit)
+            assert page.more and not page.ended
+            assert page.records[0].seq == 4 and sum(len(r.data) for r in page.records) <= max(limit, 100)
+            assert await whole(store, LOG, 3, limit) == wanted[3:]
+        page = await store.read(LOG, 39)
+        assert not page.more and page.ended and list(page.records) == wanted[39:]
+
+    async def test_a_record_over_the_limit_comes_alone(self, store: Store) -> None:
+        wanted = records(0, 3, size=2 * BATCH_BYTES)
+        await store.open(LOG, b"", records=wanted)
+        assert list((await store.read(LOG, 0)).records) == wanted[:1]
+        assert await whole(store, LOG) == wanted
+
+    async def test_a_read_beyond_the_end_is_empty(self, store: Store) -> None:
+        await store.open(LOG, b"", records=records(0, 1))
+        for after in (1, 2, 100):
+            assert await store.read(LOG, after) == ((), False, False)
+
+    # Head and tail
+
+    async def test_the_tail_tells_where_the_log_ends(self, store: Store) -> None:
+        assert await store.tail(LOG) is None
+        await store.open(LOG, b"h1", records=records(0, 1))
+        assert await store.tail(LOG) == (1, 1, False, 1, b"h1", OWNER)
+        await store.append(LOG, 1, records(1, 2), lease=self.lease, head=b"h2")
+        assert await store.tail(LOG) == (1, 3, False, 1, b"h2", OWNER)
+        await store.append(LOG, 3, [], lease=self.lease, head=b"h3")
+        await store.append(LOG, 3, records(3, 1), lease=self.lease, ended=True)
+        tail = await store.tail(LOG)
+        assert tail is not None and tail[:5] == (1, 4, True, 1, b"h3")
+
+    # Opening
+
+    async def test_a_log_is_opened_once(self, store: Store) -> None:
+        await store.open(LOG, b"first")
+        with pytest.raises(Conflict):
+            await store.open(LOG, b"second")
+        tail = await store.tail(LOG)
+        assert tail is not None and tail.head == b"first"
+
+    async def test_an_idempotency_key_names_the_log_that_won(self, store: Store) -> None:
+        assert await store.open(LOG, b"", key="k", fingerprint=b"f") == LOG
+        assert await store.open("run/b", b"", key="k", fingerprint=b"f") == LOG
+        assert await store.tail("run/b") is None
+        with pytest.raises(Mismatch):
+            await store.open("run/b", b"", key="k", fingerprint=b"other")
+        await store.drop(LOG)
+        assert await store.open("run/b", b"", key="k", fingerprint=b"other") == "run/b"
+
+    async def test_racing_opens_of_one_key_have_one_winner(self, store: Store) -> None:
+        won = await asyncio.gather(*(store.open(f"run/{n}", b"", key="k", fingerprint=b"f") for n in range(20)))
+        assert len(set(won)) == 1
+        made = [n for n in range(20) if await store.tail(f"run/{n}") is not None]
+        assert [f"run/{n}" for n in made] == [won[0]]
+
+    # Posts
+
+    async def test_posts_are_numbered_by_the_store(self, store: Store) -> None:
+        numbers = await asyncio.gather(*(store.post("control/a", str(n).encode()) for n in range(30)))
+        assert sorted(numbers) == list(range(1, 31))
+        found = await whole(store, "control/a")
+        assert [record.seq for record in found] == list(range(1, 31))
+        assert [found[number - 1].data for number in numbers] == [str(n).encode() for n in range(30)]
+        assert abs(found[0].at - time.time()) < 3600
+
+    async def test_posts_and_appends_do_not_mix(self, store: Store) -> None:
+        await store.open(LOG, b"", records=records(0, 1))
+        with pytest.raises(Conflict):
+            await store.post(LOG, b"x")
+        await store.post("control/a", b"x")
+        with pytest.raises(Conflict):
+            await store.append("control/a", 1, records(1, 1), lease=self.lease)
+        assert await whole(store, LOG) == records(0, 1)
+
+    # Bells
+
+    async def test_bells_ring_for_every_change(self, store: Store) -> None:
+        async def changes(log: str, change: Callable[[], Awaitable[object]]) -> bool:
+            bell = store.changed(log)
+            await change()
+            return await rung(bell)
+
+        assert await changes(LOG, lambda: store.open(LOG, b""))
+        assert await changes(LOG, lambda: store.append(LOG, 0, records(0, 1), lease=self.lease))
+        assert await changes(LOG, lambda: store.append(LOG, 1, [], lease=self.lease, ended=True))
+        assert await changes(LOG, lambda: store.drop(LOG))
+        assert await changes("control/a", lambda: store.post("control/a", b"1"))
+        assert await changes("control/a", lambda: store.post("control/a", b"2"))
+        assert await changes("control/a", lambda: store.drop("control/a"))
+
+    async def test_a_bell_is_quiet_while_nothing_changes(self, store: Store) -> None:
+        await store.open(LOG, b"")
+        bell = store.changed(LOG)
+        await store.open("run/b", b"")
+        await store.append("run/b", 0, records(0, 1), lease=self.lease)
+        assert not bell.rung
+
+    async def test_cursors_beside_a_writer_lose_nothing(self, store: Store) -> None:
+        await store.open(LOG, b"")
+
+        async def follow(batch: int) -> list[Record]:
+            cursor, found = Cursor(store, LOG, batch=batch), list[Record]()
+            while not cursor.ended:
+                found += await cursor.next(PATIENCE)
+            cursor.close()
+            return found
+
+        async def write() -> None:
+            for after in range(0, 200, 2):
+                await store.append(LOG, after, records(after, 2), lease=self.lease, ended=after == 198)
+
+        *followed, _ = await asyncio.gather(*(follow(batch) for batch in (1, 500, BATCH_BYTES)), write())
+        assert followed == [records(0, 200)] * 3
+
+    async def test_closing_rings(self, store: Store) -> None:
+        await store.open(LOG, b"")
+        bells = [store.changed(LOG), store.changed("control/a")]
+        await store.aclose()
+        assert all([await rung(bell) for bell in bells])
+
+    # Dropping
+
+    async def test_a_dropped_log_is_gone(self, store: Store) -> None:
+        await store.open(LOG, b"", records=records(0, 3))
+        await store.append(LOG, 3, records(3, 1), lease=self.lease)
+        await store.drop(LOG)
+        await store.drop("run/unknown")
+        for log in (LOG, "run/unknown"):
+            with pytest.raises(Gone) as gone:
+                await store.read(log, 0)
+            assert gone.value.code == "not_found"
+            assert await store.tail(log) is None
+        with pytest.raises(Conflict):
+            await store.append(LOG, 4, records(4, 1), lease=self.lease)
+        await store.open(LOG, b"", records=records(0, 1, size=9))
+        assert await whole(store, LOG) == records(0, 1, size=9)
+
+    async def test_old_logs_expire(self, store: Store) -> None:
+        if not isinstance(store, Expiring):
+            pytest.skip("keeps everything")
+        for name in ("run/old", "run/live"):
+            await store.open(name, b"", records=records(0, 1), key=name)
+        await store.append("run/old", 1, [], lease=self.lease, ended=True)
+        bell = store.changed("run/old")
+        assert await store.expire(time.time() - 60) == []
+        assert list(await store.expire(time.time() + 60)) == ["run/old"]
+        assert await rung(bell)
+        assert await whole(store, "run/live") == records(0, 1)
+        with pytest.raises(Gone) as gone:
+            await store.read("run/old", 0)
+        assert gone.value.code == "expired"
+        with pytest.raises(Gone):
+            await store.tail("run/old")
+        with pytest.raises(Conflict):
+            await store.open("run/old", b"")
+        assert await store.open("run/new", b"", key="run/old") == "run/new"
+
+    async def test_logs_are_listed_newest_first(self, store: Store) -> None:
+        if not isinstance(store, Listing):
+            pytest.skip("cannot list")
+        for n in range(6):
+            await store.open(f"run/{n}", str(n).encode(), principal="ab"[n % 2], records=records(0, n))
+        await store.open("other/1", b"")
+        await store.post("run/posts", b"")
+
+        async def names(*args: str | int | None) -> Sequence[str]:
+            return [name for name, _ in await store.list(*args)]  # type: ignore[arg-type]
+
+        assert await names("run/", None, 100) == [f"run/{n}" for n in (5, 4, 3, 2, 1, 0)]
+        assert await names("run/", "a", 2) == ["run/4", "run/2"]
+        assert await names("run/", "nobody", 2) == []
+        for name, tail in await store.list("", None, 100):
+            assert tail == await store.tail(name)
+
+
+class SharedStoreConformance(StoreConformance):
+    """What a store must do beside that if several processes open it. Here they are two stores in one process."""
+
+    @pytest.fixture
+    async def other(self, store: Store, another: Opener) -> Store:
+        return await another("two")
+
+    async def test_another_process_reads_everything(self, store: Store, other: Store) -> None:
+        await store.open(LOG, b"h", records=records(0, 2))
+        for after in range(2, 10):
+            await store.append(LOG, after, records(after, 1), lease=self.lease)
+            assert await whole(other, LOG) == records(0, after + 1)
+            assert await other.tail(LOG) == await store.tail(LOG)
+        await store.append(LOG, 10, records(10, 1), lease=self.lease, ended=True, head=b"end")
+        page = await other.read(LOG, 7)
+        assert list(page.records) == records(7, 4) and page.ended
+        assert await other.tail(LOG) == await store.tail(LOG)
+
+    async def test_another_process_may_not_append(self, store: Store, other: Store) -> None:
+        await store.open(LOG, b"", records=records(0, 1))
+        with pytest.raises(Conflict):
+            await other.append(LOG, 1, records(1, 1), lease=self.lease)
+        with pytest.raises(Conflict):
+            await other.open(LOG, b"")
+
+    async def test_logs_outlive_the_store(self, store: Store, another: Opener) -> None:
+        await store.open(LOG, b"h", records=records(0, 1), key="k", principal="p")
+        await store.append(LOG, 1, records(1, 200, size=1000), lease=self.lease)
+        await store.post("control/a", b"x")
+        await store.aclose()
+        with pytest.raises(Unavailable):
+            await store.read(LOG, 0)
+        later = await another("two")
+        assert await whole(later, LOG) == records(0, 1) + records(1, 200, size=1000)
+        assert await later.open("run/b", b"", key="k") == LOG
+        assert (await later.read("control/a", 0)).records[0].data == b"x"
+
+    async def test_bells_ring_in_other_processes(self, store: Store, other: Store) -> None:
+        async def changes(log: str, change: Callable[[], Awaitable[object]]) -> bool:
+            bell = other.changed(log)
+            await change()
+            return await rung(bell)
+
+        assert await changes(LOG, lambda: store.open(LOG, b""))
+        assert await changes(LOG, lambda: store.append(LOG, 0, records(0, 1), lease=self.lease))
+        assert await changes(LOG, lambda: store.append(LOG, 1, records(1, 1), lease=self.lease, ended=True))
+        assert await changes(LOG, lambda: store.drop(LOG))
+        assert await changes("control/a", lambda: store.post("control/a", b""))
+        assert await changes("control/a", lambda: store.drop("control/a"))
+
+    async def test_a_cursor_in_another_process_loses_nothing(self, store: Store, other: Store) -> None:
+        await store.open(LOG, b"")
+
+        async def write() -> None:
+            for after in range(150):
+                await store.append(LOG, after, records(after, 1), lease=self.lease, ended=after == 149)
+
+        writing = asyncio.create_task(write())
+        cursor, found = Cursor(other, LOG, batch=1000), list[Record]()
+        while not cursor.ended:
+            found += await cursor.next(PATIENCE)
+        cursor.close()
+        await writing
+        assert found == records(0, 150)
+
+    async def test_posts_of_many_processes_have_dense_numbers(self, store: Store, other: Store) -> None:
+        posts = [(store, other)[n % 2].post("control/a", str(n).encode()) for n in range(40)]
+        assert sorted(await asyncio.gather(*posts)) == list(range(1, 41))
+        assert await whole(store, "control/a") == await whole(other, "control/a")
+
+    async def test_a_key_is_one_over_processes(self, store: Store, other: Store) -> None:
+        opens = [(store, other)[n % 2].open(f"run/{n}", b"", key="k", fingerprint=b"f") for n in range(20)]
+        assert len(set(await asyncio.gather(*opens))) == 1
+
+    async def test_a_drop_elsewhere_ends_the_log_here(self, store: Store, other: Store) -> None:
+        await store.open(LOG, b"", records=records(0, 1))
+        bell = store.changed(LOG)
+        await other.drop(LOG)
+        assert await rung(bell)
+        with pytest.raises(Gone):
+            await store.read(LOG, 0)
+        with pytest.raises(Conflict):
+            await store.append(LOG, 1, records(1, 1), lease=self.lease)
+
+    # Leases
+
+    async def test_logs_of_the_living_are_no_orphans(self, another: Opener) -> None:
+        store, other = await another(OWNER, beat=0.05), await another("two", beat=0.05)
+        assert isinstance(store, Leasing) and isinstance(other, Leasing)
+        await store.open(LOG, b"", records=records(0, 1))
+        until = time.monotonic() + 2.0
+        while time.monotonic() < until:
+            assert list(await other.orphans(1.0)) == []
+            await asyncio.sleep(0.05)
+        with pytest.raises(Conflict):
+            await other.take(LOG, 1, records(1, 1, epoch=2))
+        assert list(await store.orphans(0.0)) == []
+
+    async def test_whoever_closes_leaves_orphans_at_once(self, store: Store, other: Store) -> None:
+        assert isinstance(other, Leasing)
+        await store.open(LOG, b"", records=records(0, 1))
+        await store.open("run/ended", b"")
+        await store.append("run/ended", 0, [], lease=self.lease, ended=True)
+        await store.append(LOG, 1, records(1, 1), lease=self.lease)
+        await store.aclose()
+        assert list(await other.orphans(3600)) == [LOG]
+        lease = await other.take(LOG, 2, records(2, 1, epoch=2), head=b"taken")
+        assert lease == Lease("two", 2)
+        assert await whole(other, LOG) == records(0, 2) + records(2, 1, epoch=2)
+        assert await other.tail(LOG) == (1, 3, True, 2, b"taken", "two")
+        assert list(await other.orphans(3600)) == []
+
+    async def test_a_zombie_is_fenced(self, another: Opener) -> None:
+        zombie, other = await another(OWNER, beat=3000), await another("two")
+        assert isinstance(other, Leasing)
+        for log in (LOG, "run/b"):
+            await zombie.open(log, b"", records=records(0, 1))
+            await zombie.append(log, 1, records(1, 2), lease=self.lease)
+        bell = zombie.changed(LOG)
+
+        async def orphaned() -> bool:
+            return set(await other.orphans(0.2)) == {LOG, "run/b"}
+
+        assert list(await other.orphans(0.2)) == []
+        assert await eventually(orphaned)
+        with pytest.raises(Conflict):
+            await other.take(LOG, 2, records(2, 1, epoch=2))
+        lease = await other.take(LOG, 3, records(3, 1, epoch=2), ended=False)
+        with pytest.raises(Conflict):
+            await zombie.append(LOG, 3, records(3, 1), lease=self.lease)
+        with pytest.raises(Conflict):
+            await zombie.append("run/b", 3, records(3, 1), lease=self.lease)
+        with pytest.raises(Conflict):
+            await other.take(LOG, 4, records(4, 1, epoch=3))
+        assert await rung(bell)
+        await other.append(LOG, 4, records(4, 1, epoch=2), lease=lease, ended=True)
+        await other.take("run/b", 3, records(3, 1, epoch=2))
+        wanted = records(0, 3) + records(3, 2, epoch=2)
+        assert await whole(other, LOG) == wanted and await whole(zombie, LOG) == wanted
+
+    async def test_one_of_many_takes_an_orphan(self, store: Store, another: Opener) -> None:
+        await store.open(LOG, b"", records=records(0, 1))
+        await store.aclose()
+        takers = [await another(f"taker{n}") for n in range(3)]
+
+        async def take(taker: Store) -> bool:
+            assert isinstance(taker, Leasing)
+            try:
+                await taker.take(LOG, 1, records(1, 1, epoch=2))
+            except Conflict:
+                return False
+            return True
+
+        assert sorted(await asyncio.gather(*map(take, takers))) == [False, False, True]
