@@ -22,7 +22,8 @@ class Cursor:
     """
 
     __slots__ = (
-        "_bell", "_loop", "_meanwhile", "_peek", "_store", "_timeout", "_waiter", "_woken", "batch", "ended", "log", "position",
+        "_bell", "_loop", "_meanwhile", "_peek", "_store", "_timeout", "_waiter", "_woken",
+        "batch", "ended", "log", "position",
     )  # fmt: skip
 
     def __init__(self, store: Store, log: str, position: int = 0, *, batch: int = BATCH_BYTES) -> None:

@@ -70,7 +70,9 @@ def error_of(error: Exception) -> Error:
     return Error.of("internal")
 
 
-_CODES = {404: "not_found", 413: "too_large", 429: "rate_limited", 502: "provider_error", 503: "overloaded", 504: "timed_out"}
+_CODES = {
+    404: "not_found", 413: "too_large", 429: "rate_limited", 502: "provider_error", 503: "overloaded", 504: "timed_out",
+}  # fmt: skip
 
 
 class RunStarted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run.started"):
@@ -211,6 +213,19 @@ def encode(event: Event) -> bytes:
         raise InvalidEvent(f"{type(event).__name__} cannot be written as JSON: {error}") from error
 
 
+def delta_prefix(part: str) -> bytes:
+    """How every `text.delta` of this part begins, up to its text."""
+    return b'{"type":"text.delta","part":%b,"text":' % encode_json(part)
+
+
+def encode_delta(prefix: bytes, text: str) -> bytes:
+    """What `encode` gives for a `text.delta`, without making the event."""
+    try:
+        return b"%b%b}" % (prefix, _encoder.encode(text))
+    except UnicodeEncodeError:
+        return b"%b%b}" % (prefix, encode_json(text))
+
+
 def encode_json(value: Any) -> bytes:
     """JSON in UTF-8 of anything that msgspec knows. Lone surrogates, which UTF-8 cannot hold, survive as JSON escapes."""
     try:
@@ -221,7 +236,7 @@ def encode_json(value: Any) -> bytes:
 
 
 def decode(data: bytes) -> AnyEvent | None:
-    """The event that `encode` wrote; None for a type that this version does not know, or data nested too deeply to read."""
+    """The event that `encode` wrote; None for a type that this version does not know, and for data nested too deeply."""
     try:
         return _decoder.decode(data)
     except msgspec.DecodeError:

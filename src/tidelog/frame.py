@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 _UNSAFE: Final = re.compile("[\r\n\0\ud800-\udfff]")
 
 
-class Frame(NamedTuple):
+class Frame(msgspec.Struct, frozen=True, gc=False):
     """One message to a viewer. `data` is UTF-8; None is a frame that only carries its id.
 
     `event` and `id` must not hold CR, LF or NUL: whoever makes a frame from foreign text passes it through `safe_name`.
@@ -16,7 +18,7 @@ class Frame(NamedTuple):
 
     data: bytes | None
     event: str | None = None
-    id: str | None = None
+    id: bytes | None = None
 
 
 def safe_name(text: str, instead: str) -> str:

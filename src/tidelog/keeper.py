@@ -7,12 +7,13 @@ import logging
 import time
 from typing import Final
 
+import msgspec
+
 from tidelog import events as e
 from tidelog import head as heads
-from tidelog.errors import Conflict, Gone, StoreError
+from tidelog.errors import Conflict, Gone, StoreError, TidelogError
 from tidelog.grammar import Grammar
 from tidelog.log import Lease, Record, Tail, control_log, run_log
-from tidelog.run import ended_head, ending
 from tidelog.seams import Expiring, Leasing, Store
 
 log = logging.getLogger("tidelog")
@@ -53,7 +54,12 @@ class Keeper:
             return
         for name in await self._store.orphans(self._patience):
             if name.startswith("run/"):
-                await self._end(name, "interrupted", e.Error.of("interrupted"), take=True)
+                try:
+                    await self._end(name, "interrupted", e.Error.of("interrupted"))
+                except (TidelogError, msgspec.DecodeError) as error:
+                    if isinstance(error, StoreError):
+                        raise
+                    log.exception("run %s cannot be ended for its owner", name.partition("/")[2])
 
     async def expire(self) -> None:
         """Drop what ended longer than `retention` ago."""
@@ -62,30 +68,29 @@ class Keeper:
         for name in await self._store.expire(time.time() - self._retention):
             await self._store.drop(control_log(name.partition("/")[2]))
 
-    async def end_lost(self, run: str, error: e.Error) -> bool:
+    async def end_lost(self, run: str, error: e.Error, *, lease: Lease) -> bool:
         """Store the ending of a run of this process whose store had failed; False if it still fails."""
         try:
-            await self._end(run_log(run), "failed", error, take=False)
+            await self._end(run_log(run), "failed", error, lease=lease)
         except StoreError:
             return False
         return True
 
-    async def _end(self, name: str, outcome: e.Outcome, error: e.Error, *, take: bool) -> None:
-        """Close the log legally from wherever it was cut."""
+    async def _end(self, name: str, outcome: e.Outcome, error: e.Error, *, lease: Lease | None = None) -> None:
+        """Close the log legally from wherever it was cut: under our own lease, or by taking it over."""
         tail = await self._store.tail(name)
-        if tail is None or tail.ended:
+        if tail is None or tail.ended or lease not in (None, (tail.owner, tail.epoch)):
             return
         try:
             grammar, usage = await self._replay(name)
-            last = ending(outcome, error, usage)
-            epoch = tail.epoch + 1 if take else tail.epoch
+            last = heads.ending(outcome, error, usage)
+            epoch = lease.epoch if lease is not None else tail.epoch + 1
             records = _number(tail, epoch, (*grammar.closing(outcome), last))
-            head = heads.encode(ended_head(heads.decode(tail.head), last))
-            if take and isinstance(self._store, Leasing):
-                await self._store.take(name, tail.last, records, head=head)
-            else:
-                lease = Lease(tail.owner, epoch)
+            head = heads.encode(heads.ended_head(heads.decode(tail.head), last))
+            if lease is not None:
                 await self._store.append(name, tail.last, records, lease=lease, head=head, ended=True)
+            elif isinstance(self._store, Leasing):
+                await self._store.take(name, tail.last, records, head=head)
             log.warning("run %s ended for its owner: %s", name.partition("/")[2], outcome)
         except (Conflict, Gone):
             pass  # somebody else was first

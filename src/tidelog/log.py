@@ -7,6 +7,8 @@ import os
 import re
 from typing import Final, Literal, NamedTuple
 
+import msgspec
+
 from tidelog.errors import InvalidRequest
 
 State = Literal["running", "ended"]
@@ -15,7 +17,7 @@ RUN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CURSOR: Final = re.compile(r"([A-Za-z0-9_-]{1,64})\.([1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,14})")
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """An event in its place. `data` is the event's JSON, encoded once; `at` is Unix time in seconds."""
 
     seq: int

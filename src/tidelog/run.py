@@ -1,7 +1,7 @@
 """A run: one source, one log, one task. The writing loop.
 
-The tricky rules first. Only the pull is cancellable: `stop` cancels the task while it waits for the source and at no other time,
-and takes the cancellation back before the source is closed, so that its `finally` blocks may wait.
+The tricky rules first. Only the pull is cancellable: `stop` cancels the task while it waits for the source and at no other
+time, and the cancellation is taken back before the source is closed, so that its `finally` blocks may wait.
 The source is opened, advanced and closed by this task alone, in its context. Records are appended by whoever calls `_accept`
 (always on the loop); the store takes one append at a time and the next batch gathers meanwhile.
 """
@@ -9,6 +9,7 @@ The source is opened, advanced and closed by this task alone, in its context. Re
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -88,6 +89,8 @@ class Run:
         self._pulling = False
         self._cancelled = False
         self._closing = False
+        self._same_part: bytes | None = None
+        """How a delta of the open text part begins, while one follows the other."""
         self._room: asyncio.Future[None] | None = None
         self._alarm = Alarm(self._loop, self._late)
         self._ends_at = self._loop.time() + limits.total_timeout
@@ -107,9 +110,10 @@ class Run:
         """`retry` or `continue` for a run that follows another (`head.of`), else None."""
         return self.head.mode
 
-    def failure_or_unavailable(self) -> e.Error:
-        """The error of an ending that could not be stored at first."""
-        return (self._reason and self._reason[1]) or e.Error.of("store_unavailable")
+    @property
+    def error(self) -> e.Error | None:
+        """Why the run ended, or None while it lives and where it ended well."""
+        return self._reason[1] if self._finished and self._reason else None
 
     async def work(self, opener: Opener) -> None:
         """Pull the source to its end and store the ending. Raises nothing that the source raises."""
@@ -169,6 +173,7 @@ class Run:
 
     async def _produce(self, opener: Opener) -> None:
         chunks: AsyncIterator[Any] | None = None
+        cancelled: asyncio.CancelledError | None = None
         try:
             opened = opener()
             chunks, translator = opened.chunks, opened.translator or self._values
@@ -179,32 +184,36 @@ class Run:
                 for event in translator.end():
                     self._accept(event)
                 self._end("completed")
-        except asyncio.CancelledError:
-            await self._take_back()
-            if chunks is not None:
-                await self._close(chunks)  # before the judgement: the source's own cancel scopes take theirs back
-            self._judge_cancellation()
+        except asyncio.CancelledError as error:
+            cancelled = error
         except Exception as error:
             self._fail(error)
-        finally:
-            if chunks is not None and not self._closed:
-                await self._take_back()
-                await self._close(chunks)
+        if chunks is not None:
+            await self._close(chunks)
+        if cancelled is not None and self._reason is None:
+            self._judge(cancelled)
 
     async def _pull(self, chunks: AsyncIterator[Any], translator: Translator) -> None:
-        taken = 0
-        gap = self.limits.gap_timeout
         if self._reason is not None:
             return
+        taken, gap = 0, self.limits.gap_timeout
         self._pulling = True
         try:
             async for chunk in chunks:
                 self._pulling = False
                 if self._reason is not None:
                     break  # a source may swallow its cancellation and go on
-                if not await self._take(chunk, chunks, translator):
-                    break
+                try:
+                    if self._same_part is not None and type(chunk) is str:
+                        self._more_text(chunk)
+                    else:
+                        self._translate(translator, chunk)
+                except (InvalidEvent, TooLarge) as error:
+                    self._fail(error)
+                    await self._throw(chunks, error)
                 taken += 1
+                if self._pending_bytes > PENDING_BYTES or self.limits.lockstep is not None:
+                    await self._wait_for_room()
                 if taken % BREATH == 0:
                     await asyncio.sleep(0)
                 if self._reason is not None:
@@ -213,38 +222,115 @@ class Run:
                 self._pulling = True
         finally:
             self._pulling = False
+
+    async def _throw(self, chunks: AsyncIterator[Any], error: Exception) -> None:
+        """Raise the error where the source yielded, so that its traceback names the line. The run ends, whatever it does."""
+        athrow = getattr(chunks, "athrow", None)
+        if athrow is None:
+            return
+        self._expect_close()
+        try:
+            await athrow(error)
+        except (Exception, BaseExceptionGroup) as raised:
+            if raised is not error:
+                log.debug("a source answered %r with %r", error, raised)
+
+    async def _close(self, chunks: AsyncIterator[Any]) -> None:
+        """Run the source's `finally` blocks. Bounded by `close_timeout`, after which `_late` ends the log without them."""
+        self._expect_close()
+        await self._take_back()
+        aclose = getattr(chunks, "aclose", None)
+        if aclose is None:
+            return
+        try:
+            await aclose()
+        except asyncio.CancelledError:
+            pass  # the process goes and hurries the source; how the run ends is decided already, or by `_judge`
+        except BaseExceptionGroup as group:
+            rest = group.split((GeneratorExit, asyncio.CancelledError))[1]  # task groups wrap the wish to leave, too
+            if isinstance(rest, Exception):
+                self._fail(rest)
+            elif rest is not None:
+                raise
+        except Exception as error:
+            self._fail(error)
+
+    def _expect_close(self) -> None:
+        self._closing = True
+        self._alarm.set(self._loop.time() + self.limits.close_timeout)
+
+    async def _take_back(self) -> None:
+        """Undo the cancellation by `_end`, delivered or not."""
+        if self._cancelled and self._task is not None:
+            self._cancelled = False
+            self._task.uncancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+
+    def _judge(self, cancelled: asyncio.CancelledError) -> None:
+        """Tell a cancellation of this task from one that the source raised by itself, as by awaiting a cancelled task."""
+        if self._task is not None and self._task.cancelling():
+            self._end("interrupted", e.Error.of("interrupted"))
+            raise cancelled
+        self._fail(RuntimeError("the source was cancelled from inside"))
+
+    def _translate(self, translator: Translator, chunk: Any) -> None:
+        event = None
+        for event in translator.feed(chunk):
+            self._accept(event)
+        if type(event) is e.TextDelta and type(chunk) is str and translator is self._values:
+            self._same_part = e.delta_prefix(event.part)
+
+    def _more_text(self, text: str) -> None:
+        """Text after text of the same part, the hot path: there is nothing to decide, only to encode."""
+        data = e.encode_delta(self._same_part or b"", text)
+        self._check(len(data))
+        self._push(data)
+
     def _accept(self, event: e.Event) -> None:
+        if self._finished:
+            return  # the log is lost, or was ended without its source
+        self._same_part = None
         data = e.encode(event)
-        size = len(data)
-        limits = self.limits
-        if size > limits.max_event_bytes and type(event) is not e.TextSnapshot:
-            raise TooLarge(f"An event of {size} bytes is over max_event_bytes ({limits.max_event_bytes}).")
-        if self._bytes + size > limits.max_run_bytes or self.last >= limits.max_run_records:
-            raise TooLarge("The run is over its limit of bytes or records.")
+        self._check(len(data) if type(event) is not e.TextSnapshot else 0)
         self._grammar.accept(event)
         if type(event) is e.Usage:
             self._usage = e.TokenUsage(event.input, event.output, event.source)
-        self._push(data, size)
-        if self._inflight is None:
-            self._flush()
+        self._push(data)
 
-    def _push(self, data: bytes, size: int) -> None:
-        self.last += 1
+    def _check(self, size: int) -> None:
+        limits = self.limits
+        if size > limits.max_event_bytes:
+            raise TooLarge(f"An event of {size} bytes is over max_event_bytes ({limits.max_event_bytes}).")
+        if self._bytes + size > limits.max_run_bytes or self.last >= limits.max_run_records:
+            raise TooLarge("The run is over its limit of bytes or records.")
+
+    def _push(self, data: bytes) -> None:
+        """Number the event; append it at once if nothing is in flight. The ending goes as one batch."""
+        seq = self.last = self.last + 1
+        size = len(data)
         self._bytes += size
-        self._pending_bytes += size
-        self._pending.append(Record(self.last, time.time(), data, self._lease.epoch))
-        if self.limits.lockstep is not None:
-            self.viewers.wrote(self.last, self._bytes)
-
-    def _flush(self, head: bytes | None = None) -> None:
-        batch, self._pending, self._pending_bytes = self._pending, [], 0
-        after = batch[0].seq - 1
-        ack = self._store.append(self._name, after, batch, lease=self._lease, head=head, ended=head is not None)
-        if ack.done():
-            self._stored(ack)
+        record = Record(seq, time.time(), data, self._lease.epoch)
+        if self._inflight is None and not self._finished:
+            self._append([record])
         else:
+            self._pending_bytes += size
+            self._pending.append(record)
+        if self.limits.lockstep is not None:
+            self.viewers.wrote(seq, self._bytes)
+
+    def _flush(self) -> None:
+        batch, self._pending, self._pending_bytes = self._pending, [], 0
+        self._append(batch, self._last_head() if self._finished else None)
+
+    def _append(self, batch: list[Record], head: bytes | None = None) -> None:
+        after, ended = batch[0].seq - 1, head is not None
+        ack = self._store.append(self._name, after, batch, lease=self._lease, head=head, ended=ended)
+        if not ack.done():
             self._inflight = ack
             ack.add_done_callback(self._stored)
+        elif ended or ack.cancelled() or ack.exception() is not None:
+            self._stored(ack)
 
     def _stored(self, ack: asyncio.Future[None]) -> None:
         self._inflight = None
@@ -252,21 +338,25 @@ class Run:
         if error is not None:
             self._lose(error)
         elif self._pending:
-            self._flush(self._last_head() if self._finished else None)
+            self._flush()
         elif self._finished and not self.done.done():
             self.done.set_result(None)
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
+        self._moved()
 
     def _lose(self, error: BaseException) -> None:
         """The store refused: nothing can be added any more. What was not stored was shown to nobody."""
-        log.error("run %s: the log is lost to this process: %s", self.id, error)
+        level = logging.WARNING if isinstance(error, Conflict) else logging.ERROR
+        log.log(level, "run %s: the log is lost to this process: %s", self.id, error)
         self.lost = error
         self._pending, self._pending_bytes = [], 0
         self._finished = True
+        lost = e.Error.of("store_unavailable")
+        if self._reason is None:
+            self._end("failed", lost)
+        else:
+            self._reason = ("failed", self._reason[1] or lost)
         if not self.done.done():
             self.done.set_result(None)
-        self._end("failed", e.Error.of("store_unavailable"))
 
     async def _wait_for_room(self) -> None:
         """Hold the source while the store, or under lockstep the slowest viewer, is behind. The run's clocks stop."""
@@ -286,11 +376,11 @@ class Run:
 
     def _late(self) -> None:
         """The alarm: a limit of time has passed."""
-        if self._reason is None:
+        if not self._closing:
             what = "total_timeout" if self._loop.time() >= self._ends_at else "first_event_timeout or gap_timeout"
             log.warning("run %s: over its %s", self.id, what)
             self._end("timed_out", e.Error.of("timed_out"))
-        else:
+        elif not self._finished:
             log.warning("run %s: its source does not close; ended without it", self.id)
             self._finish()
 
@@ -301,7 +391,8 @@ class Run:
         self._reason = (outcome, error)
         if self._pulling and self._task is not None:
             self._pulling = False
-            self._alarm.set(self._loop.time() + self.limits.close_timeout)
+            self._cancelled = True
+            self._expect_close()
             self._task.cancel()
         self._moved()
 
@@ -309,16 +400,13 @@ class Run:
         if self._reason is not None:
             log.warning("run %s: raised while it was ending", self.id, exc_info=error)
             return
+        while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]  # a task group's wrapping would hide the words that the application chose
         self.failure = error
-        public = error_of(error)
+        public = e.error_of(error)
         told = public.code not in ("internal", "invalid_event", "store_unavailable")
-        log.log(
-            logging.INFO if told else logging.ERROR,
-            "run %s failed: %s",
-            self.id,
-            public.code,
-            exc_info=None if told else error,
-        )
+        level, shown = (logging.INFO, None) if told else (logging.ERROR, error)
+        log.log(level, "run %s failed: %s", self.id, public.code, exc_info=shown)
         self._end("failed", public)
 
     def _finish(self) -> None:
@@ -328,24 +416,13 @@ class Run:
         self._finished = True
         outcome, error = self._reason or ("interrupted", e.Error.of("interrupted"))
         self._reason = (outcome, error)
-        for event in (*self._grammar.closing(outcome), ending(outcome, error, self._usage)):
+        for event in (*self._grammar.closing(outcome), heads.ending(outcome, error, self._usage)):
             self._grammar.accept(event)
             data = e.encode(event)
-            self._push(data, len(data))
+            self._push(data)
         if self._inflight is None:
-            self._flush(self._last_head())
+            self._flush()
 
     def _last_head(self) -> bytes:
         outcome, error = self._reason or ("interrupted", None)
-        return heads.encode(ended_head(self.head, ending(outcome, error, self._usage)))
-
-
-async def _throw(chunks: AsyncIterator[Any], error: Exception) -> None:
-    """Raise the error where the source yielded, so that its traceback names the line. Whatever the source does, the run ends."""
-    athrow = getattr(chunks, "athrow", None)
-    if athrow is not None:
-        try:
-            await athrow(error)
-        except (StopAsyncIteration, Exception) as raised:
-            if raised is not error:
-                log.debug("a source answered %r with %r", error, raised)
+        return heads.encode(heads.ended_head(self.head, heads.ending(outcome, error, self._usage)))

@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 from tidelog import control, threads
 from tidelog import events as e
 from tidelog import head as heads
-from tidelog.bell import Bell
-from tidelog.errors import Conflict, Gone, Refused
+from tidelog.bell import Bell, Waiter
+from tidelog.errors import Conflict, Gone, Refused, StoreError
 from tidelog.head import Head, StoredRequest
 from tidelog.keeper import Keeper
 from tidelog.limits import Limits
@@ -29,6 +29,12 @@ STOP_TIMEOUT: Final = 5.0
 """How long `stop` waits for the owner to obey."""
 RETRY_ENDING: Final = 1.0
 """Seconds between attempts to store an ending that the store refused."""
+RETRY_CONTROL: Final = 0.25
+"""Seconds after which a control log that could not be read is read again."""
+INTERRUPT_TIMEOUT: Final = 1.25
+"""How long the runs that did not drain may take to end as `interrupted`."""
+LEAVE_TIMEOUT: Final = 0.5
+"""How long `aclose` waits for its tasks, such as a source that swallows its cancellation."""
 
 
 class Launch(NamedTuple):
@@ -62,12 +68,13 @@ class Launched(NamedTuple):
 class _Live:
     """A live run, its control log's bell and how far that log was read."""
 
-    __slots__ = ("bell", "cancel", "cancel_after", "elsewhere", "run", "seen")
+    __slots__ = ("bell", "cancel", "cancel_after", "elsewhere", "rang", "run", "seen")
 
-    def __init__(self, run: Run, cancel_after: float | None) -> None:
+    def __init__(self, run: Run, cancel_after: float | None, rang: Callable[[], None]) -> None:
         self.run = run
         self.cancel_after = cancel_after
         self.bell = Bell()
+        self.rang = rang
         self.seen = 0
         self.elsewhere: dict[str, int] = {}
         self.cancel: asyncio.TimerHandle | None = None
@@ -83,16 +90,18 @@ class Runner:
         """Rung when the process begins to go: no starts, and viewers are sent away."""
         self._keeper = keeper or Keeper(store)
         self._live: dict[str, _Live] = {}
+        self._starting = 0
         self._idle = asyncio.Event()
+        self._idle.set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watched: dict[str, int] = {}
         self._started = False
+        self._going = False
 
     async def start(self) -> None:
         """Open the store and begin to look after what dead processes left."""
         await self.store.start(self.owner)
         self._started = True
-        self._idle.set()
         self._spawn(self._keeper.work())
 
     async def aclose(self, drain_timeout: float = 0.0) -> None:
@@ -101,15 +110,13 @@ class Runner:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain_timeout):
                 await self._idle.wait()
-        left = list(self._live.values())
-        for live in left:
+        self._going = True
+        for live in tuple(self._live.values()):
             live.run.interrupt()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2.0):
+            async with asyncio.timeout(INTERRUPT_TIMEOUT):
                 await self._idle.wait()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._leave()
         if self._started:
             self._started = False
             await self.store.aclose()
@@ -134,28 +141,11 @@ class Runner:
         """
         if self.draining.rung:
             raise Refused(code="overloaded")
-        made, first = _begin(launch)
-        name, record = run_log(made.run), Record(1, made.created, e.encode(first))
-        live_bell = self.store.changed(control_log(made.run))
-        won = await self.store.open(
-            name, heads.encode(made), records=(record,), principal=launch.principal or "",
-            key=launch.key, fingerprint=launch.fingerprint,
-        )  # fmt: skip
-        if won != name:
-            return await self._found(won.partition("/")[2])
-        run = Run(self.store, made, Lease(self.owner), values=Values(), limits=launch.limits, first=first)
-        live = self._live[made.run] = _Live(run, launch.cancel_after)
-        self._idle.clear()
-        self._listen(live, live_bell)
-        if launch.partial:
-            run.partial = launch.partial
-            run.start_with((e.TextSnapshot(text=launch.partial),))
-        self._spawn(threads.add(self.store, made.thread, made.principal, threads.Entry(made.run, made.of, made.mode)))
-        if launch.of is not None and launch.mode is not None:
-            succeeded = control.encode(control.Succeeded(by=made.run, mode=launch.mode))
-            self._spawn(self.store.post(control_log(launch.of), succeeded))
-        self._spawn(self._work(live, launch.opener))
-        return Launched(made.run, made.thread, run, False)
+        # In a task of its own: whoever waits for it may be cancelled, and a log that is open needs its writer.
+        task = asyncio.get_running_loop().create_task(self._launch(launch))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
 
     async def stop(self, run: str) -> str:
         """Ask the owner, wherever it is, to stop the run; tell what came of it: `stopped`, `already_ended` or `stopping`.
@@ -165,9 +155,7 @@ class Runner:
         if (head := await self.head(run)).ended is not None:
             return "already_ended"
         await self.store.post(control_log(run), control.encode(control.Stop()))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_TIMEOUT):
-                head = await self._ended(run)
+        head = await self._ended(run, STOP_TIMEOUT)
         if head.outcome is None:
             return "stopping"
         return "stopped" if head.outcome == "stopped" else "already_ended"
@@ -204,44 +192,109 @@ class Runner:
             elif head.cancel_after is not None and head.ended is None:
                 self._watch_elsewhere(head.run, -1)
 
-    async def _work(self, live: _Live, opener: Opener) -> None:
-        run = live.run
+    async def _launch(self, launch: Launch) -> Launched:
+        self._starting += 1
+        self._idle.clear()
         try:
-            await run.work(opener)
+            return await self._open(launch)
         finally:
-            await asyncio.shield(run.done)
-            while run.lost is not None and not isinstance(run.lost, Conflict):
-                if await self._keeper.end_lost(run.id, run.failure_or_unavailable()):
-                    break
-                await asyncio.sleep(RETRY_ENDING)
+            self._starting -= 1
+            self._rest()
+
+    async def _open(self, launch: Launch) -> Launched:
+        made, first = _begin(launch)
+        name, record = run_log(made.run), Record(1, made.created, e.encode(first))
+        live_bell = self.store.changed(control_log(made.run))
+        won = await self.store.open(
+            name, heads.encode(made), records=(record,), principal=launch.principal or "",
+            key=launch.key, fingerprint=launch.fingerprint,
+        )  # fmt: skip
+        if won != name:
+            return await self._found(won.partition("/")[2])
+        run = Run(self.store, made, Lease(self.owner), values=Values(), limits=launch.limits, first=first)
+        self._adopt(run, launch, live_bell)
+        self._spawn(threads.add(self.store, made.thread, made.principal, threads.Entry(made.run, made.of, made.mode)))
+        if launch.of is not None and launch.mode is not None:
+            succeeded = control.encode(control.Succeeded(by=made.run, mode=launch.mode))
+            self._spawn(self.store.post(control_log(launch.of), succeeded))
+        self._spawn(run.work(launch.opener))
+        return Launched(made.run, made.thread, run, False)
+
+    def _adopt(self, run: Run, launch: Launch, bell: Bell) -> None:
+        live = self._live[run.id] = _Live(run, launch.cancel_after, partial(self._rang, run.id))
+        self._listen(live, bell)
+        run.done.add_done_callback(lambda _: self._settle(live))
+        if launch.partial:
+            run.partial = launch.partial
+            run.start_with((e.TextSnapshot(text=launch.partial),))
+        if self._going:
+            run.interrupt()
+
+    def _settle(self, live: _Live) -> None:
+        """The run is done; an ending that the store refused is owed, unless somebody else owns the log."""
+        if live.run.lost is None or isinstance(live.run.lost, Conflict):
             self._forget(live)
-            log.info("run %s ended: %s, %d records", run.id, run.outcome, run.last)
+        else:
+            self._spawn(self._end_lost(live))
+
+    async def _end_lost(self, live: _Live) -> None:
+        run = live.run
+        error = run.error or e.Error.of("store_unavailable")
+        try:
+            while self._started and not await self._keeper.end_lost(run.id, error, lease=Lease(self.owner)):
+                await asyncio.sleep(RETRY_ENDING)
+        finally:
+            self._forget(live)
 
     def _forget(self, live: _Live) -> None:
         self._live.pop(live.run.id, None)
+        live.bell.discard(live.rang)
         if live.cancel is not None:
             live.cancel.cancel()
-        if not self._live:
+        self._rest()
+        log.info("run %s ended: %s, %d records", live.run.id, live.run.outcome, live.run.last)
+
+    def _rest(self) -> None:
+        if not self._live and not self._starting:
             self._idle.set()
 
-    def _listen(self, live: _Live, bell: Bell) -> None:
-        live.bell = bell
-        bell.add(partial(self._rang, live))
+    async def _leave(self) -> None:
+        """End all tasks, and leave those behind that do not end."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, stuck = await asyncio.wait(tasks, timeout=LEAVE_TIMEOUT)
+            if stuck:
+                log.warning("tidelog: %d tasks do not end and are left behind: %s", len(stuck), stuck)
 
-    def _rang(self, live: _Live) -> None:
-        if live.run.id in self._live:
+    def _listen(self, live: _Live, bell: Bell) -> None:
+        live.bell.discard(live.rang)
+        live.bell = bell
+        bell.add(live.rang)
+
+    def _rang(self, run: str) -> None:
+        live = self._live.get(run)
+        if live is not None and self._started:
             self._spawn(self._obey(live))
 
     async def _obey(self, live: _Live) -> None:
         """Read what was asked since, and do it."""
-        name = control_log(live.run.id)
+        name, more = control_log(live.run.id), True
         self._listen(live, self.store.changed(name))
-        with contextlib.suppress(Gone):
-            page = await self.store.read(name, live.seen)
-            for record in page.records:
-                if record.seq > live.seen:
-                    live.seen = record.seq
-                    self._obey_one(live, control.decode(record.data))
+        try:
+            while more:
+                page = await self.store.read(name, live.seen)
+                more = page.more
+                for record in page.records:
+                    if record.seq > live.seen:
+                        live.seen = record.seq
+                        self._obey_one(live, control.decode(record.data))
+        except Gone:
+            pass
+        except StoreError as error:
+            log.warning("run %s: its control log could not be read, will try again: %s", live.run.id, error)
+            asyncio.get_running_loop().call_later(RETRY_CONTROL, live.rang)
 
     def _obey_one(self, live: _Live, asked: control.AnyControl | None) -> None:
         match asked:
@@ -255,7 +308,7 @@ class Runner:
 
     def _count(self, live: _Live) -> None:
         """Arm or disarm `on_leave` by the number of viewers everywhere."""
-        if live.cancel_after is None:
+        if live.cancel_after is None or live.run.id not in self._live:
             return
         watched = len(live.run.viewers) > 0 or any(live.elsewhere.values())
         if watched and live.cancel is not None:
@@ -273,17 +326,20 @@ class Runner:
             said = control.encode(control.Watched(by=self.owner, viewers=now))
             self._spawn(self.store.post(control_log(run), said))
 
-    async def _ended(self, run: str) -> Head:
-        """Wait for the end of a run that any process owns."""
-        name = run_log(run)
-        while True:
-            bell = self.store.changed(name)
-            head = await self.head(run)
-            if head.ended is not None:
-                return head
-            rung = asyncio.Event()
-            bell.add(rung.set)
-            await rung.wait()
+    async def _ended(self, run: str, timeout: float) -> Head:
+        """The head of a run that any process owns: once it has ended, or as it is after `timeout` seconds."""
+        loop, waiter = asyncio.get_running_loop(), Waiter()
+        until = loop.time() + timeout
+        try:
+            while True:
+                bell = self.store.changed(run_log(run))
+                head = await self.head(run)
+                left = until - loop.time()
+                if head.ended is not None or left <= 0:
+                    return head
+                await waiter.wait((bell,), left)
+        finally:
+            waiter.close()
 
     async def _found(self, run: str) -> Launched:
         head = await self.head(run)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import msgspec
 
 from tidelog.bell import Bell
 from tidelog.events import Event
@@ -72,7 +74,7 @@ class Framing(Protocol):
         ...
 
 
-class Page(NamedTuple):
+class Page(msgspec.Struct, frozen=True, gc=False):
     """What one read gives. `more`: a limit cut it, read again at once. `ended`: the log is ended and this reaches its end."""
 
     records: Sequence[Record]

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-
 from tests.server.chat import JSON, NDJSON, Chat, types
-from tidelog import Sources, SourceError, ToolEnded, ToolInput, ToolStarted, Usage
+
+from tidelog import SourceError, Sources, ToolEnded, ToolInput, ToolStarted, Usage
 from tidelog.testing import Gate, Server, rebuild, serve
 
 WORDS = ("Hello ", "there. ", "All ", "well?")

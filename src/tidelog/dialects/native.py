@@ -17,12 +17,12 @@ class Native:
     broken = False
 
     def __init__(self, run: str) -> None:
-        self._run = run
+        self._run = run.encode()
 
     def encode(self, record: Record) -> Iterable[Frame]:
         """One frame a record."""
         data = b'{"seq":%d,%b' % (record.seq, record.data[1:])
-        return (Frame(data, None, f"{self._run}.{record.epoch}.{record.seq}"),)
+        return (Frame(data, None, b"%b.%d.%d" % (self._run, record.epoch, record.seq)),)
 
     def prelude(self) -> Iterable[Frame]:
         """Nothing: any suffix of a native stream is legal."""

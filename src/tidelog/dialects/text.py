@@ -17,14 +17,14 @@ class Text:
     stateless: ClassVar[bool] = True
 
     def __init__(self, run: str) -> None:
-        self._run = run
+        self._run = run.encode()
         self.broken = False
 
     def encode(self, record: Record) -> Iterable[Frame]:
         """The text of a delta or snapshot."""
         event = e.decode(record.data)
         if isinstance(event, e.TextDelta | e.TextSnapshot):
-            return (Frame(utf8(event.text), None, f"{self._run}.{record.epoch}.{record.seq}"),)
+            return (Frame(utf8(event.text), None, b"%b.%d.%d" % (self._run, record.epoch, record.seq)),)
         if isinstance(event, e.RunEnded):
             self.broken = event.outcome not in ("completed", "stopped")
         return ()

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+import msgspec
+
 from tidelog import events as e
 from tidelog.frame import Frame, safe_name, utf8
 from tidelog.log import Record
@@ -21,8 +23,8 @@ class Simple:
     broken = False
 
     def __init__(self, run: str) -> None:
-        self._run = run
-        self._id: str | None = None
+        self._run = run.encode()
+        self._id: bytes | None = None
         self._names: dict[str, str] = {}
         self._told: set[str] = set()
 
@@ -31,10 +33,10 @@ class Simple:
         event = e.decode(record.data)
         frames = list(self._frames(event)) if event is not None else []
         if frames or self._id is None:
-            self._id = f"{self._run}.{record.epoch}.{record.seq}"
+            self._id = b"%b.%d.%d" % (self._run, record.epoch, record.seq)
         if not frames:
             return (Frame(None, None, self._id),) if isinstance(event, e.RunStarted) else ()
-        frames[-1] = frames[-1]._replace(id=self._id)
+        frames[-1] = msgspec.structs.replace(frames[-1], id=self._id)
         return frames
 
     def prelude(self) -> Iterable[Frame]:

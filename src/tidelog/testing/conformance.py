@@ -21,7 +21,7 @@ from tidelog.bell import Bell
 from tidelog.cursor import Cursor
 from tidelog.errors import Conflict, Gone, Mismatch, Unavailable
 from tidelog.log import Lease, Record
-from tidelog.seams import BATCH_BYTES, Expiring, Leasing, Listing, Store
+from tidelog.seams import BATCH_BYTES, Expiring, Leasing, Listing, Page, Store
 
 PATIENCE = 10.0
 """Seconds that a test waits for what must happen."""
@@ -189,7 +189,7 @@ class StoreConformance:
         assert not (await store.read(LOG, 1)).ended
         await store.append(LOG, 1, [], lease=self.lease, ended=True)
         await store.append(LOG, 1, [], lease=self.lease, ended=True)
-        assert await store.read(LOG, 1) == ((), False, True)
+        assert await store.read(LOG, 1) == Page((), False, True)
 
     # Pages
 
@@ -214,7 +214,7 @@ class StoreConformance:
     async def test_a_read_beyond_the_end_is_empty(self, store: Store) -> None:
         await store.open(LOG, b"", records=records(0, 1))
         for after in (1, 2, 100):
-            assert await store.read(LOG, after) == ((), False, False)
+            assert await store.read(LOG, after) == Page((), False, False)
 
     # Head and tail
 

@@ -31,13 +31,13 @@ class Server:
         self.url = url
         self.loop: asyncio.AbstractEventLoop
         """The server's loop, in its own thread: see `call`."""
-        self._clients: list[httpx2.Client] = []
+        self._closing: list[httpx2.Client | Viewer] = []
 
     @cached_property
     def client(self) -> httpx2.Client:
         """For plain functions; closed with the server."""
         client = httpx2.Client(base_url=self.url, timeout=PATIENCE, trust_env=False)
-        self._clients.append(client)
+        self._closing.append(client)
         return client
 
     def async_client(self) -> httpx2.AsyncClient:
@@ -45,8 +45,10 @@ class Server:
         return httpx2.AsyncClient(base_url=self.url, timeout=PATIENCE, trust_env=False)
 
     def watch(self, path: str, method: str = "GET", **request: Any) -> Viewer:
-        """A viewer of this path: `tidelog.testing.watch` over the server's URL."""
-        return Viewer(Request(self.url + path, method, **request))
+        """A viewer of this path, as `tidelog.testing.watch` opens it; closed with the server at the latest."""
+        viewer = Viewer(Request(self.url + path, method, **request))
+        self._closing.append(viewer)
+        return viewer
 
     def call(self, function: Callable[[], T | Awaitable[T]]) -> T:
         """Call (and await) this on the server's loop. Raises what it raises, `TimeoutError` after PATIENCE."""
@@ -61,8 +63,8 @@ class Server:
         return running.result(PATIENCE)
 
     def _close(self) -> None:
-        for client in self._clients:
-            client.close()
+        for one in self._closing:
+            one.close()
 
 
 class serve:

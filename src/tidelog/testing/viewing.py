@@ -40,9 +40,9 @@ class Request(NamedTuple):
 
 
 class Viewer:
-    """An open connection, its status known. Iterate over it for frames; use it with `with`, or `close` it.
+    """An open connection, its status known. Iterate over it for frames; it is closed by `with`, `close`, and its end.
 
-    `frames` are those read so far, `body` their bytes, `parser` what SSE said beside them.
+    `frames` are those that have arrived, `body` their bytes, `parser` what SSE said beside them.
     A body that breaks off makes iteration stop, too: `complete` tells the difference.
     """
 
@@ -61,6 +61,7 @@ class Viewer:
         self.closed = False
         self._http = h11.Connection(h11.CLIENT)
         self._lines = b""
+        self._taken = 0
         self._socket = _connect(request)
         try:
             self._ask()
@@ -111,8 +112,19 @@ class Viewer:
         raise EOFError(f"the body ended without {type}: {found}")
 
     def rest(self) -> list[Frame]:
-        """All frames up to the end of the body. Raises `TimeoutError`."""
+        """All frames up to the body's end. Raises `TimeoutError`."""
         return list(self._unread)
+
+    def more(self) -> bool:
+        """Read one chunk of the body, whether it completes a frame or not; False at its end. Raises `TimeoutError`."""
+        event = None if self.closed else self._event()
+        if not isinstance(event, h11.Data):
+            self.complete = self.complete or isinstance(event, h11.EndOfMessage)
+            self.close()
+            return False
+        self.body += event.data
+        self.frames.extend(self._parse(bytes(event.data)))
+        return True
 
     def drop(self) -> None:
         """Cut the connection as a failing network does: with a reset, in whatever place it is."""
@@ -171,13 +183,12 @@ class Viewer:
         return event
 
     def _read(self) -> Iterator[Frame]:
-        while isinstance(event := self._event(), h11.Data):
-            data = bytes(event.data)
-            self.body += data
-            for frame in self._parse(data):
-                self.frames.append(frame)
-                yield frame
-        self.complete = isinstance(event, h11.EndOfMessage)
+        while True:
+            while self._taken < len(self.frames):
+                self._taken += 1
+                yield self.frames[self._taken - 1]
+            if not self.more():
+                return
 
     def _parse(self, data: bytes) -> Iterator[Frame]:
         kind = self.headers.get("content-type", "")
@@ -194,7 +205,7 @@ def watch(url: str, method: str = "GET", **request: Any) -> Viewer:
 
 
 def collect(url: str, method: str = "GET", **request: Any) -> list[Frame]:
-    """All frames up to the end of the body. Raises `ConnectionError` if it breaks off, or for a status but 200 and 204."""
+    """All frames up to the body's end. Raises `ConnectionError` if it breaks off or the status is neither 200 nor 204."""
     with watch(url, method, **request) as viewer:
         found = viewer.rest()
         if viewer.status not in (200, 204):

@@ -21,14 +21,15 @@ class Sse:
 
     def encode(self, frame: Frame) -> bytes:
         """One event block, LF only."""
-        data, event, id_ = frame
-        head = b"" if id_ is None else b"id: %b\n" % id_.encode()
+        data = frame.data
         if data is None:
-            return head + b"\n"
-        if event is not None:
-            head += b"event: %b\n" % event.encode()
-        if self._retry:
-            head, self._retry = head + self._retry, b""
+            return b"id: %b\n\n" % (frame.id or b"")
         if b"\n" in data or b"\r" in data:
             data = _BREAK.sub(b"\ndata: ", data)
+        if frame.event is None and not self._retry and frame.id is not None:
+            return b"id: %b\ndata: %b\n\n" % (frame.id, data)
+        head = b"" if frame.id is None else b"id: %b\n" % frame.id
+        if frame.event is not None:
+            head += b"event: %b\n" % frame.event.encode()
+        head, self._retry = head + self._retry, b""
         return b"%bdata: %b\n\n" % (head, data)

@@ -17,6 +17,7 @@ export class Watch {
   #closed = false;
   #heard = 0;
   #hint = null;
+  #soon = false;
 
   /** `changed(state)` after every batch of frames; `linked(live, refusal)` when the connection comes, goes or is refused. */
   constructor(run, { changed, linked }) {
@@ -36,6 +37,8 @@ export class Watch {
         if (error.final) return this.#linked(false, error);
         wait = error.retryAfter || null;
       }
+      if (this.#soon) wait = 0;
+      this.#soon = false;
       if (this.#done) return;
       if (this.state.position > before) failures = 0;
       this.#linked(false);
@@ -46,7 +49,10 @@ export class Watch {
   /** Look again at once: the page was hidden, asleep or offline. */
   wake() {
     if (this.#nap) this.#nap();
-    else if (performance.now() - this.#heard > DOUBT) this.#attempt?.abort();
+    else if (this.#attempt && performance.now() - this.#heard > DOUBT) {
+      this.#soon = true;
+      this.#attempt.abort();
+    }
   }
 
   close() {

@@ -67,9 +67,9 @@ def mark_bytes(mark: int) -> bytes:
 def encode(records: Sequence[Record]) -> bytes:
     """The records as a block."""
     if len(records) == 1:
-        _, at, data, _ = records[0]
-        return _header.pack(at, len(data)) + data
-    return b"".join([piece for _, at, data, _ in records for piece in (_header.pack(at, len(data)), data)])
+        one = records[0]
+        return _header.pack(one.at, len(one.data)) + one.data
+    return b"".join([piece for one in records for piece in (_header.pack(one.at, len(one.data)), one.data)])
 
 
 def page(blocks: Sequence[Block], after: int, limit: int, *, complete: bool, ended: bool) -> Page:

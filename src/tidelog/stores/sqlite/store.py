@@ -108,11 +108,15 @@ class SqliteStore:
         return int(await self._run(partial(jobs.post, log, mark, block), lambda _: self._ring(mark)))
 
     async def read(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page:
-        live = self._journal.live.get(log)
-        if live is not None and after >= live.base:
-            return live.page(after, limit)
+        page = self.peek(log, after, limit)
+        if page is not None:
+            return page
         found = await self._read(reading.read, log, mark_of(log), after, limit)
         return blocks.page(found.blocks, after, limit, complete=found.complete, ended=found.ended)
+
+    def peek(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page | None:
+        live = self._journal.live.get(log)
+        return live.page(after, limit) if live is not None and after >= live.base else None
 
     async def tail(self, log: str) -> Tail | None:
         live = self._journal.live.get(log)

@@ -1,0 +1,154 @@
+// Shows a run on the page. It decides nothing: `show` may be called at any time with any state.
+
+import { paint } from "./markdown.js";
+
+const AT_LEAST = 100; // ms: a page in the background gets no animation frames, and is read when it comes back
+const SENTENCE_END = /[。！？\n]|[.!?…](?=\s)/g;
+
+export const $ = (id) => document.getElementById(id);
+
+export class View {
+  #turn = $("turn");
+  #shown = { sources: null, language: null };
+  #spoken = 0;
+  #due = false;
+  #next = null;
+  #say;
+
+  constructor(say) {
+    this.#say = say;
+  }
+
+  /** The words of another language; what is shown is told again with the next `show`. */
+  speak(say, language) {
+    this.#say = say;
+    this.#shown.language = language;
+    this.#shown.sources = null;
+  }
+
+  /** Another run follows; where it goes on from the last one, what is shown stays until there is something newer. */
+  reset({ keep }) {
+    this.#spoken = keep ? this.#spoken : 0;
+    this.#shown.sources = null;
+    if (keep) return;
+    $("answer").replaceChildren();
+    $("cards").replaceChildren();
+  }
+
+  /** `now`: {question, phase, state, trouble, link}. Painted with the next frame, the last one given. */
+  show(now) {
+    this.#next = now;
+    if (this.#due) return;
+    this.#due = true;
+    const paintOnce = () => {
+      if (this.#due) this.#paint(this.#next);
+      this.#due = false;
+    };
+    requestAnimationFrame(paintOnce);
+    setTimeout(paintOnce, AT_LEAST);
+  }
+
+  #paint({ question, phase, state, trouble, link }) {
+    this.#turn.hidden = false;
+    this.#turn.dataset.phase = phase;
+    this.#turn.toggleAttribute("data-live", LIVE.includes(phase));
+    this.#turn.toggleAttribute("data-trouble", Boolean(trouble || link) || TROUBLES.includes(phase));
+    $("asked").textContent = question;
+    this.#state(phase, trouble, link, state);
+    if (!state) return;
+    this.#sources(state.sources, phase);
+    if (state.text || state.outcome) paint($("answer"), state.text, (number) => this.#cite(number, state.sources));
+    this.#speakNew(state);
+  }
+
+  #state(phase, trouble, link, state) {
+    const why = state?.error?.message ?? "";
+    const told = link ? this.#say(link) : phase === "failed" ? this.#say("failed", why) : this.#say(phase);
+    if ($("status").textContent !== told) $("status").textContent = told;
+    $("trouble").textContent = trouble ?? "";
+    $("trouble").hidden = !trouble;
+    $("stop").hidden = !LIVE.includes(phase);
+    $("stop").disabled = phase === "stopping";
+    for (const name of ["continue", "retry"]) $(name).hidden = !state?.can.includes(name);
+    $("actions").hidden = !state?.can.length;
+    // After a stop, going on is what most want next; after a whole answer, nothing is pressing.
+    $("retry").className = "quiet";
+  }
+
+  #sources(sources, phase) {
+    if (this.#shown.sources === sources || (!sources.length && phase === "searching")) return;
+    this.#shown.sources = sources;
+    $("sources").hidden = !sources.length;
+    $("cards").replaceChildren(...sources.map((source, at) => card(source, at + 1)));
+  }
+
+  #cite(number, sources) {
+    if (number > sources.length) return null;
+    const mark = document.createElement("button");
+    mark.type = "button";
+    mark.className = "cite";
+    mark.textContent = number;
+    mark.title = sources[number - 1].title;
+    mark.setAttribute("aria-label", this.#say("source", number));
+    mark.addEventListener("click", () => point($("cards").children[number - 1]));
+    return mark;
+  }
+
+  /** Screen readers hear whole sentences, each once, and not every word as it comes. */
+  #speakNew(state) {
+    const fresh = state.text.slice(this.#spoken);
+    const ends = [...fresh.matchAll(SENTENCE_END)];
+    const upTo = state.outcome ? fresh.length : ends.length ? ends.at(-1).index + 1 : 0;
+    if (!upTo) return;
+    $("spoken").textContent = fresh.slice(0, upTo).replaceAll(/\[\d+\]/g, "").trim();
+    this.#spoken += upTo;
+  }
+}
+
+export const LIVE = ["sending", "searching", "answering", "stopping"];
+const TROUBLES = ["failed", "interrupted", "timed_out", "refused", "not_found", "expired"];
+
+function card(source, number) {
+  const item = element("li");
+  item.tabIndex = -1;
+  const title = source.url && /^https?:/.test(source.url) ? link(source.url, source.title) : source.title;
+  const line = element("div", "card-title", element("span", "number", String(number)), element("span", "", title));
+  const path = (source.heading ?? []).filter((heading) => heading !== source.title);
+  item.append(line);
+  if (path.length) item.append(element("div", "path", path.join(" › ")));
+  if (source.quote) item.append(element("div", "quote", plain(source.quote)));
+  return item;
+}
+
+/** A quote without the marks of lists, code and tables: a card is too small to show them as such. */
+function plain(quote) {
+  return quote
+    .split("\n")
+    .filter((line) => !/^\s*(?:`{3,}|~{3,})/.test(line) && !/^[\s:|-]*-[\s:|-]*$/.test(line))
+    .map((line) => line.replace(/^\s*[-*+•]\s+/, "").replace(/^\s*\||\|\s*$/g, "").replaceAll(/\s*\|\s*/g, " · "))
+    .map((line) => line.replace(/^[\s·]+|[\s·]+$/g, "").replaceAll(/`([^`]+)`/g, "$1").replaceAll("**", ""))
+    .filter(Boolean)
+    .join("\n");
+}
+
+function point(item) {
+  if (!item) return;
+  for (const other of item.parentElement.children) other.classList.toggle("pointed", other === item);
+  item.scrollIntoView({ behavior: "smooth", block: "nearest", inline: "start" });
+  item.focus({ preventScroll: true });
+}
+
+function link(url, text) {
+  const node = element("a", "", text);
+  node.href = url;
+  node.target = "_blank";
+  node.rel = "noopener noreferrer";
+  return node;
+}
+
+export function element(name, kind = "", ...children) {
+  const node = document.createElement(name);
+  if (kind) node.className = kind;
+  node.append(...children);
+  return node;
+}
