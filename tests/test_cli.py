@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ PATIENCE = 30.0
 
 APP = '''
 import asyncio
+import time
 from pathlib import Path
 from fastapi import FastAPI
 from tidelog import Progress, SourceError, Sources, Tidelog, ToolEnded, ToolInput, ToolStarted
@@ -58,6 +59,25 @@ async def rich():
     yield "你好, "
     yield "world"
 
+@app.get("/fast")
+@tide.stream
+async def fast():
+    for number in range(100_000):
+        yield f"word {number} "
+        await asyncio.sleep(0)
+
+@app.get("/blocking")
+@tide.stream(close_timeout=0.1)
+def blocking():
+    """A call that blocks until the file `gate` is there."""
+    try:
+        Path("began").touch()
+        while not Path("gate").exists():
+            time.sleep(0.02)
+        yield "done"
+    finally:
+        Path("finally").touch()
+
 @app.get("/failing")
 @tide.stream
 async def failing():
@@ -82,6 +102,9 @@ class Server:
         self.process = popen(command, self._folder, stderr=subprocess.STDOUT)
         assert self.process.stdout is not None
         self.line = self.process.stdout.readline()
+        if not self.line.startswith("tidelog on "):
+            self.process.kill()
+            pytest.fail(self.line + self.end())
 
     def signal(self, what: signal.Signals) -> None:
         """Send a signal."""
@@ -95,7 +118,7 @@ class Server:
     def launch(self, path: str) -> str:
         """Start a run that nobody watches; its id."""
         answer = httpx2.get(self.url + path, headers={"Prefer": "respond-async"}, timeout=PATIENCE)
-        assert answer.status_code == 202
+        assert answer.status_code == 202, answer.text
         return str(answer.json()["run"])
 
     def state(self, run: str) -> dict[str, Any]:
@@ -111,7 +134,9 @@ def free_port() -> int:
         return port
 
 
-def popen(arguments: Sequence[str], folder: Path, *, stderr: int = subprocess.PIPE, **env: str) -> subprocess.Popen[str]:
+def popen(
+    arguments: Sequence[str], folder: Path, *, stderr: int = subprocess.PIPE, env: Mapping[str, str] = {}
+) -> subprocess.Popen[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDELOG_")}
     return subprocess.Popen(
         [sys.executable, "-m", "tidelog", *arguments], cwd=folder, env={**clean, "PYTHONUNBUFFERED": "1", **env},
@@ -121,7 +146,7 @@ def popen(arguments: Sequence[str], folder: Path, *, stderr: int = subprocess.PI
 
 def run(*arguments: str, folder: Path, **env: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of a command that ends by itself."""
-    with popen(arguments, folder, **env) as process:
+    with popen(arguments, folder, env=env) as process:
         try:
             out, err = process.communicate(timeout=PATIENCE)
         finally:
@@ -139,7 +164,7 @@ def until(condition: Callable[[], bool]) -> None:
 @contextlib.contextmanager
 def serving(folder: Path, *arguments: str) -> Iterator[Server]:
     (folder / "app.py").write_text(APP, encoding="utf-8")
-    server = Server(folder, *(arguments or ("app:app",)))
+    server = Server(folder, *arguments)
     try:
         yield server
     finally:
@@ -156,7 +181,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 class TestServe:
     def test_first_line_names_url_and_file(self, tmp_path: Path) -> None:
-        with serving(tmp_path) as server:
+        with serving(tmp_path, "app:app") as server:
             assert f"http://127.0.0.1:{server.port} " in server.line
             assert f"prompts and answers are kept in {tmp_path / 'tidelog.db'}" in server.line
             assert (tmp_path / "tidelog.db").exists()
@@ -167,7 +192,7 @@ class TestServe:
     def test_first_ctrl_c_exits(self, tmp_path: Path) -> None:
         """With a viewer on the line and after a run has ended."""
         (tmp_path / "gate").touch()
-        with serving(tmp_path) as server:
+        with serving(tmp_path, "app:app") as server:
             assert httpx2.get(f"{server.url}/gated", timeout=PATIENCE).status_code == 200
             server.signal(signal.SIGINT)
             printed = server.end()
@@ -176,7 +201,7 @@ class TestServe:
             assert "ERROR" not in printed
 
     def test_second_ctrl_c_waits_for_no_run(self, tmp_path: Path) -> None:
-        with serving(tmp_path) as server:
+        with serving(tmp_path, "app:app") as server:
             server.launch("/gated")
             server.signal(signal.SIGINT)
             until(lambda: not _ready(server))
@@ -294,8 +319,8 @@ class TestTail:
         httpx2.post(f"{server.url}/runs/{identity}/stop", timeout=PATIENCE)
 
     def test_resumes_over_a_restart(self, tmp_path: Path) -> None:
-        """The server goes while the run is drained; what it wrote meanwhile is read from the next one, each word once."""
-        with serving(tmp_path) as server:
+        """The server goes while the run is drained; what it writes meanwhile is read from the next one, once."""
+        with serving(tmp_path, "app:app") as server:
             identity = server.launch("/gated")
             with popen(("tail", identity, "--url", server.url), tmp_path) as tail:
                 assert tail.stdout is not None
@@ -311,7 +336,7 @@ class TestTail:
             assert err.splitlines()[-1] == "completed"
 
     def test_tells_what_a_killed_server_left(self, tmp_path: Path) -> None:
-        with serving(tmp_path) as server:
+        with serving(tmp_path, "app:app") as server:
             identity = server.launch("/gated")
             with popen(("tail", identity, "--url", server.url), tmp_path) as tail:
                 assert tail.stdout is not None
@@ -497,7 +522,10 @@ class TestTerminal:
         monkeypatch.setattr(sys, "stdout", out)
         delta = {"type": "text.delta", "text": "a\x1b]0;title\x07\tb\x9b2J\n"}
         screen.show(follow.Frame("r.1.2", "", delta))
-        assert out.getvalue() == "a\N{REPLACEMENT CHARACTER}]0;title\N{REPLACEMENT CHARACTER}\tb\N{REPLACEMENT CHARACTER}2J\n"
+        assert (
+            out.getvalue()
+            == "a\N{REPLACEMENT CHARACTER}]0;title\N{REPLACEMENT CHARACTER}\tb\N{REPLACEMENT CHARACTER}2J\n"
+        )
 
     def test_lone_surrogates_and_poor_encodings(self, monkeypatch: pytest.MonkeyPatch) -> None:
         raw = io.BytesIO()

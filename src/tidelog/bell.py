@@ -1,87 +1,103 @@
 """Bells wake whoever waits at a log. They carry no data: a lost ring costs a delay, never a record.
 
-A bell rings once. Take it *before* you read; if it has been rung when you want to wait, read again instead.
+A log has one bell for as long as somebody holds it. Hang up *before* you read; what rings while you read makes you read again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+import logging
+from collections.abc import Callable
 
 from tidelog.alarm import Alarm
 
+log = logging.getLogger("tidelog")
+
+Wake = Callable[[], None]
+
 
 class Bell:
-    """A one-shot bell at which many may wait, and one may wait at many."""
+    """Many may wait at one bell, and one may wait at many. `rung` tells whether it has ever rung."""
 
     __slots__ = ("__weakref__", "_waiting", "rung")
 
     def __init__(self) -> None:
         self.rung = False
-        self._waiting: dict[Callable[[], None], None] = {}
+        self._waiting: dict[Wake, None] = {}
 
     def ring(self) -> None:
-        """Wake all that wait. Later calls do nothing."""
+        """Call all that wait. They must not raise."""
         self.rung = True
-        waiting, self._waiting = self._waiting, {}
-        for wake in waiting:
+        for wake in tuple(self._waiting):
             wake()
 
-    def add(self, wake: Callable[[], None]) -> None:
-        """Call `wake` at the ring; at once if it has rung."""
-        if self.rung:
-            wake()
-        else:
-            self._waiting[wake] = None
+    def add(self, wake: Wake) -> None:
+        """Call `wake` at every ring from now on."""
+        self._waiting[wake] = None
 
-    def discard(self, wake: Callable[[], None]) -> None:
+    def discard(self, wake: Wake) -> None:
         """Do not call `wake` any more."""
         self._waiting.pop(wake, None)
 
 
 class Waiter:
-    """One task's place to wait at bells, with a limit of time."""
+    """One task's place to wait, with a limit of time. Hang `wake` at bells; clear `woken` before you read."""
 
-    __slots__ = ("_alarm", "_future", "_loop")
+    __slots__ = ("_alarm", "_future", "_loop", "woken")
 
     def __init__(self) -> None:
+        self.woken = False
         self._loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[bool] | None = None
-        self._alarm = Alarm(self._loop, self._give_up)
+        self._future: asyncio.Future[None] | None = None
+        self._alarm = Alarm(self._loop, self._resume)
 
-    async def wait(self, bells: Collection[Bell], timeout: float | None) -> bool:
-        """Until one of the bells rings (True) or `timeout` seconds have passed (False). None waits without limit."""
-        if timeout is not None:
-            if timeout <= 0:
-                return any(bell.rung for bell in bells)
-            self._alarm.set(self._loop.time() + timeout)
-        else:
+    async def wait(self, timeout: float | None) -> bool:
+        """Until `woken` is set (True) or `timeout` seconds have passed (False). None waits without limit."""
+        if self.woken or (timeout is not None and timeout <= 0):
+            return self.woken
+        if timeout is None:
             self._alarm.close()  # it may still be set for an earlier wait
-        future: asyncio.Future[bool] = self._loop.create_future()
-        self._future = future
-        for bell in bells:
-            bell.add(self.wake)
+        else:
+            self._alarm.set(self._loop.time() + timeout)
+        self._future = self._loop.create_future()
         try:
-            return await future
+            await self._future
         finally:
             self._future = None
-            for bell in bells:
-                if not bell.rung:
-                    bell.discard(self.wake)
+        return self.woken
 
-    def wake(self, rung: bool = True) -> None:
-        """End the wait as if a bell had rung, or as if the time were over."""
-        if self._future is not None and not self._future.done():
-            self._future.set_result(rung)
-
-    def extend(self, timeout: float | None) -> None:
-        """Count the time of the wait from now."""
-        if timeout is not None:
-            self._alarm.set(self._loop.time() + timeout)
+    def wake(self) -> None:
+        """End the wait, or the next one."""
+        self.woken = True
+        self._resume()
 
     def close(self) -> None:
         """Forget the timer."""
         self._alarm.close()
 
-    def _give_up(self) -> None:
-        self.wake(False)
+    def _resume(self) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+
+class Turn:
+    """Gathers calls and makes them once per turn of the loop, all in one callback."""
+
+    __slots__ = ("_calls",)
+
+    def __init__(self) -> None:
+        self._calls: list[Wake] = []
+
+    def soon(self, call: Wake) -> None:
+        """Make this call in the next turn."""
+        if not self._calls:
+            asyncio.get_running_loop().call_soon(self._run)
+        self._calls.append(call)
+
+    def _run(self) -> None:
+        calls, self._calls = self._calls, []
+        for call in calls:
+            try:
+                call()
+            except Exception:
+                log.exception("tidelog: serving a cursor failed")

@@ -240,15 +240,16 @@ def decode(data: bytes) -> AnyEvent | None:
     try:
         return _decoder.decode(data)
     except msgspec.DecodeError:
-        return _decode_leniently(data)
+        pass
     except RecursionError:
         return None
+    return _decode_leniently(data)
 
 
 def _decode_leniently(data: bytes) -> AnyEvent | None:
     """For what the fast decoder refuses: escaped lone surrogates, and types of a later version."""
     try:
         event: AnyEvent = msgspec.convert(json.loads(data), AnyEvent)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, RecursionError):
         return None
     return event

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from typing import Final
@@ -11,7 +12,7 @@ import msgspec
 
 from tidelog import events as e
 from tidelog import head as heads
-from tidelog.errors import Conflict, Gone, StoreError, TidelogError
+from tidelog.errors import Conflict, Gone, InvalidEvent, StoreError
 from tidelog.grammar import Grammar
 from tidelog.log import Lease, Record, Tail, control_log, run_log
 from tidelog.seams import Expiring, Leasing, Store
@@ -56,9 +57,7 @@ class Keeper:
             if name.startswith("run/"):
                 try:
                     await self._end(name, "interrupted", e.Error.of("interrupted"))
-                except (TidelogError, msgspec.DecodeError) as error:
-                    if isinstance(error, StoreError):
-                        raise
+                except msgspec.DecodeError:
                     log.exception("run %s cannot be ended for its owner", name.partition("/")[2])
 
     async def expire(self) -> None:
@@ -102,7 +101,8 @@ class Keeper:
             for record in page.records:
                 event = e.decode(record.data)
                 if event is not None:
-                    grammar.accept(event)
+                    with contextlib.suppress(InvalidEvent):  # after events of a later version; an ending must be had
+                        grammar.accept(event)
                 if isinstance(event, e.Usage):
                     usage = e.TokenUsage(event.input, event.output, event.source)
                 after = record.seq

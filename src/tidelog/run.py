@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 from tidelog import events as e
 from tidelog import head as heads
 from tidelog.alarm import Alarm
+from tidelog.closing import close, throw, unwrapped
 from tidelog.errors import Conflict, InvalidEvent, StoreError, TidelogError, TooLarge
 from tidelog.grammar import Grammar
 from tidelog.head import Head
@@ -70,8 +71,8 @@ class Run:
         self.lost: BaseException | None = None
         """Why the log could not be written to its end, if so; the ending is then still owed."""
         self.viewers = Viewers()
-        self._loop = asyncio.get_running_loop()
-        self.done: asyncio.Future[None] = self._loop.create_future()
+        self.loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[None] = self.loop.create_future()
         self._store = store
         self._name = run_log(head.run)
         self._lease = lease
@@ -92,8 +93,8 @@ class Run:
         self._same_part: bytes | None = None
         """How a delta of the open text part begins, while one follows the other."""
         self._room: asyncio.Future[None] | None = None
-        self._alarm = Alarm(self._loop, self._late)
-        self._ends_at = self._loop.time() + limits.total_timeout
+        self._alarm = Alarm(self.loop, self._late)
+        self._ends_at = self.loop.time() + limits.total_timeout
 
     @property
     def outcome(self) -> e.Outcome | None:
@@ -119,7 +120,7 @@ class Run:
         """Pull the source to its end and store the ending. Raises nothing that the source raises."""
         self._task = asyncio.current_task()
         current.set(self)
-        self._alarm.set(min(self._loop.time() + self.limits.first_event_timeout, self._ends_at))
+        self._alarm.set(min(self.loop.time() + self.limits.first_event_timeout, self._ends_at))
         try:
             await self._produce(opener)
         finally:
@@ -136,11 +137,6 @@ class Run:
         while self._pending_bytes > PENDING_BYTES and self._reason is None:
             await asyncio.sleep(0.005)
         self.emit(value)
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop that the run lives on."""
-        return self._loop
 
     def start_with(self, events: Iterable[e.Event]) -> None:
         """Accept these events before the source is opened. One that cannot be ends the run."""
@@ -204,13 +200,14 @@ class Run:
                 if self._reason is not None:
                     break  # a source may swallow its cancellation and go on
                 try:
-                    if self._same_part is not None and type(chunk) is str:
+                    if self._same_part is not None and type(chunk) is str and chunk:
                         self._more_text(chunk)
                     else:
                         self._translate(translator, chunk)
                 except (InvalidEvent, TooLarge) as error:
                     self._fail(error)
-                    await self._throw(chunks, error)
+                    self._expect_close()
+                    await throw(chunks, error)
                 taken += 1
                 if self._pending_bytes > PENDING_BYTES or self.limits.lockstep is not None:
                     await self._wait_for_room()
@@ -218,46 +215,22 @@ class Run:
                     await asyncio.sleep(0)
                 if self._reason is not None:
                     break
-                self._alarm.set(min(self._loop.time() + gap, self._ends_at))
+                self._alarm.set(min(self.loop.time() + gap, self._ends_at))
                 self._pulling = True
         finally:
             self._pulling = False
-
-    async def _throw(self, chunks: AsyncIterator[Any], error: Exception) -> None:
-        """Raise the error where the source yielded, so that its traceback names the line. The run ends, whatever it does."""
-        athrow = getattr(chunks, "athrow", None)
-        if athrow is None:
-            return
-        self._expect_close()
-        try:
-            await athrow(error)
-        except (Exception, BaseExceptionGroup) as raised:
-            if raised is not error:
-                log.debug("a source answered %r with %r", error, raised)
 
     async def _close(self, chunks: AsyncIterator[Any]) -> None:
         """Run the source's `finally` blocks. Bounded by `close_timeout`, after which `_late` ends the log without them."""
         self._expect_close()
         await self._take_back()
-        aclose = getattr(chunks, "aclose", None)
-        if aclose is None:
-            return
-        try:
-            await aclose()
-        except asyncio.CancelledError:
-            pass  # the process goes and hurries the source; how the run ends is decided already, or by `_judge`
-        except BaseExceptionGroup as group:
-            rest = group.split((GeneratorExit, asyncio.CancelledError))[1]  # task groups wrap the wish to leave, too
-            if isinstance(rest, Exception):
-                self._fail(rest)
-            elif rest is not None:
-                raise
-        except Exception as error:
+        error = await close(chunks)
+        if error is not None:
             self._fail(error)
 
     def _expect_close(self) -> None:
         self._closing = True
-        self._alarm.set(self._loop.time() + self.limits.close_timeout)
+        self._alarm.set(self.loop.time() + self.limits.close_timeout)
 
     async def _take_back(self) -> None:
         """Undo the cancellation by `_end`, delivered or not."""
@@ -362,7 +335,7 @@ class Run:
         """Hold the source while the store, or under lockstep the slowest viewer, is behind. The run's clocks stop."""
         while self._reason is None and (self._pending_bytes > PENDING_BYTES or self._outruns_viewers()):
             self._alarm.set(self._ends_at)
-            self._room = self._loop.create_future()
+            self._room = self.loop.create_future()
             self.viewers.on_move = self._moved
             await self._room
         self._room = self.viewers.on_move = None
@@ -377,7 +350,7 @@ class Run:
     def _late(self) -> None:
         """The alarm: a limit of time has passed."""
         if not self._closing:
-            what = "total_timeout" if self._loop.time() >= self._ends_at else "first_event_timeout or gap_timeout"
+            what = "total_timeout" if self.loop.time() >= self._ends_at else "first_event_timeout or gap_timeout"
             log.warning("run %s: over its %s", self.id, what)
             self._end("timed_out", e.Error.of("timed_out"))
         elif not self._finished:
@@ -400,9 +373,7 @@ class Run:
         if self._reason is not None:
             log.warning("run %s: raised while it was ending", self.id, exc_info=error)
             return
-        while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]  # a task group's wrapping would hide the words that the application chose
-        self.failure = error
+        self.failure = error = unwrapped(error)
         public = e.error_of(error)
         told = public.code not in ("internal", "invalid_event", "store_unavailable")
         level, shown = (logging.INFO, None) if told else (logging.ERROR, error)
@@ -418,8 +389,7 @@ class Run:
         self._reason = (outcome, error)
         for event in (*self._grammar.closing(outcome), heads.ending(outcome, error, self._usage)):
             self._grammar.accept(event)
-            data = e.encode(event)
-            self._push(data)
+            self._push(e.encode(event))
         if self._inflight is None:
             self._flush()
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from tidelog import control, threads
 from tidelog import events as e
 from tidelog import head as heads
-from tidelog.bell import Bell, Waiter
+from tidelog.bell import Bell, Turn, Waiter
 from tidelog.errors import Conflict, Gone, Refused, StoreError
 from tidelog.head import Head, StoredRequest
 from tidelog.keeper import Keeper
@@ -70,11 +70,12 @@ class _Live:
 
     __slots__ = ("bell", "cancel", "cancel_after", "elsewhere", "rang", "run", "seen")
 
-    def __init__(self, run: Run, cancel_after: float | None, rang: Callable[[], None]) -> None:
+    def __init__(self, run: Run, cancel_after: float | None, bell: Bell, rang: Callable[[], None]) -> None:
         self.run = run
         self.cancel_after = cancel_after
-        self.bell = Bell()
+        self.bell = bell
         self.rang = rang
+        bell.add(rang)
         self.seen = 0
         self.elsewhere: dict[str, int] = {}
         self.cancel: asyncio.TimerHandle | None = None
@@ -86,6 +87,8 @@ class Runner:
     def __init__(self, store: Store, *, keeper: Keeper | None = None) -> None:
         self.store = store
         self.owner = new_id()
+        self.turn = Turn()
+        """Shared by the cursors of this process."""
         self.draining = Bell()
         """Rung when the process begins to go: no starts, and viewers are sent away."""
         self._keeper = keeper or Keeper(store)
@@ -221,8 +224,7 @@ class Runner:
         return Launched(made.run, made.thread, run, False)
 
     def _adopt(self, run: Run, launch: Launch, bell: Bell) -> None:
-        live = self._live[run.id] = _Live(run, launch.cancel_after, partial(self._rang, run.id))
-        self._listen(live, bell)
+        live = self._live[run.id] = _Live(run, launch.cancel_after, bell, partial(self._rang, run.id))
         run.done.add_done_callback(lambda _: self._settle(live))
         if launch.partial:
             run.partial = launch.partial
@@ -268,11 +270,6 @@ class Runner:
             if stuck:
                 log.warning("tidelog: %d tasks do not end and are left behind: %s", len(stuck), stuck)
 
-    def _listen(self, live: _Live, bell: Bell) -> None:
-        live.bell.discard(live.rang)
-        live.bell = bell
-        bell.add(live.rang)
-
     def _rang(self, run: str) -> None:
         live = self._live.get(run)
         if live is not None and self._started:
@@ -281,7 +278,6 @@ class Runner:
     async def _obey(self, live: _Live) -> None:
         """Read what was asked since, and do it."""
         name, more = control_log(live.run.id), True
-        self._listen(live, self.store.changed(name))
         try:
             while more:
                 page = await self.store.read(name, live.seen)
@@ -329,17 +325,19 @@ class Runner:
     async def _ended(self, run: str, timeout: float) -> Head:
         """The head of a run that any process owns: once it has ended, or as it is after `timeout` seconds."""
         loop, waiter = asyncio.get_running_loop(), Waiter()
-        until = loop.time() + timeout
+        until, bell = loop.time() + timeout, self.store.changed(run_log(run))
+        bell.add(waiter.wake)
         try:
             while True:
-                bell = self.store.changed(run_log(run))
+                waiter.woken = False
                 head = await self.head(run)
                 left = until - loop.time()
                 if head.ended is not None or left <= 0:
                     return head
-                await waiter.wait((bell,), left)
+                await waiter.wait(left)
         finally:
             waiter.close()
+            bell.discard(waiter.wake)
 
     async def _found(self, run: str) -> Launched:
         head = await self.head(run)

@@ -138,9 +138,10 @@ class Store(Protocol):
         ...
 
     def changed(self, log: str) -> Bell:
-        """The bell that rings at the next change of the log: an append or post in any process, an end, a drop.
+        """The bell that rings at every change of the log: it appears, an append or post in any process, an end, a drop.
 
-        Take it before you read. Changes by other processes ring it within POLL seconds (0.1).
+        It is the log's only one for as long as anybody holds it, even if the log is not there yet. Hang up before you read.
+        Changes by other processes ring it within POLL seconds (0.1).
         """
         ...
 

@@ -35,9 +35,9 @@ class Stitch:
         yield from self._release()
 
     def _join(self, event: e.Event) -> Iterable[e.Event]:
-        if self._end is None:
-            yield event
-        elif isinstance(event, e.TextDelta):
+        if self._end is None or (not self._held and not isinstance(event, e.TextDelta)):
+            yield event  # sources, reasoning or a tool call may come first: the text is still to be joined
+        elif isinstance(event, e.TextDelta) and (not self._held or event.part == self._part):
             self._held += event.text
             self._part = event.part
             if not self._may_grow():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from fastapi import APIRouter, Query
@@ -21,7 +21,6 @@ LEAST_ECHO: Final = 8
 
 Question = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_QUESTION_CHARS)]
 Lang = Literal["en", "zh"]
-Stream = Callable[..., AsyncIterator[Any]]
 
 _SEARCHING: Final[dict[Lang, str]] = {"en": "Searching", "zh": "正在查找"}
 _ANY_QUESTION: Final[dict[Lang, str]] = {"en": "", "zh": "问"}
@@ -72,14 +71,12 @@ async def told(library: Library, ask: Ask) -> AsyncIterator[Any]:
     """
     index = await library.index()
     lang = ask.lang or language(ask.question)
-    before = current_run().partial if current_run().mode == "continue" else ""
-    if before:
-        # Before any other event: tidelog drops a repetition only at the very start.
-        yield _echo(await asyncio.to_thread(find, index, ask.question, lang), before)
     yield Data(name="question", data=ask.question)
     yield Progress(task="retrieve", note=_SEARCHING[lang])
     found = await asyncio.to_thread(find, index, ask.question, lang)
     yield Sources(found.sources)
+    before = current_run().partial if current_run().mode == "continue" else ""
+    yield _echo(found, before)
     async for piece in paced(without(before, found.sentences), ask.pace):
         yield piece
 

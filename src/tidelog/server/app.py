@@ -21,6 +21,7 @@ from tidelog.run import Run, current
 from tidelog.runner import Launch, Runner
 from tidelog.server.checks import check_app
 from tidelog.server.decorator import endpoint
+from tidelog.server.links import Links
 from tidelog.server.options import CancelAfter, OptionArgs, Options, make_options
 from tidelog.server.response import TideResponse
 from tidelog.server.routes import Routes
@@ -61,6 +62,7 @@ class Tidelog:
         self.store_url = store or os.environ.get("TIDELOG_STORE") or DEFAULT_STORE
         opened = registry.store(self.store_url)
         self.runner = Runner(opened, keeper=Keeper(opened, lease_patience=lease_patience, retention=retention))
+        self.links = Links()
         self.origins = frozenset(origins)
         self.view_settings = ViewSettings(heartbeat, send_timeout)
         self.limits = limits
@@ -168,6 +170,7 @@ class Tidelog:
     @asynccontextmanager
     async def _lifespan(self, app: Any) -> AsyncIterator[None]:
         check_app(app, self.functions)
+        self.links.app = app
         await self.ready()
         with on_signal(self.runner.drain, force_after=self.drain_timeout + 1.0):
             try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
+from starlette.types import Scope
 
 from tidelog import granularity, registry
 from tidelog.errors import InvalidRequest
@@ -53,6 +55,11 @@ def _kind(request: Request, default: str) -> tuple[Kind, str]:
     return {"sse": ("stream", "sse"), "text": ("stream", "text"), "json": ("json", "sse"), "auto": ("auto", "sse")}[
         default
     ]  # type: ignore[return-value]
+
+
+def may_be_event_source(scope: Scope) -> bool:
+    """Whether a browser's EventSource may have sent this, which knows no method but GET."""
+    return scope["method"] == "GET" and "text/event-stream" in Headers(scope=scope).get("accept", "")
 
 
 def _accepted(accept: str) -> Iterator[str]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 from typing import Final
 
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tidelog.errors import Mismatch
 from tidelog.events import Mode
 from tidelog.head import Head, StoredRequest
+from tidelog.server.links import root_of
 from tidelog.server.response import REPEAT, Repeat
 
 _DROPPED: Final = frozenset(
@@ -28,28 +29,34 @@ _DROPPED: Final = frozenset(
 
 
 class Redispatch(Response):
-    """Answers with whatever the application answers to the request that started `head`'s run."""
+    """Answers with whatever the application answers to the request that started `head`'s run.
 
-    def __init__(self, head: Head, mode: Mode, partial: str) -> None:
+    `app` is the outermost application; None: the one that routed this request is all there is.
+    """
+
+    def __init__(self, app: ASGIApp | None, head: Head, mode: Mode, partial: str) -> None:
         """Raises `Mismatch` for a run that has not ended (`not_ended`) or cannot be repeated (`not_repeatable`)."""
         super().__init__()
         if head.ended is None:
             raise Mismatch(code="not_ended")
         if head.request is None:
             raise Mismatch(code="not_repeatable")
+        self._app = app
         self._request: StoredRequest = head.request
         self._repeat = Repeat(head, mode, partial)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await scope["app"](self._scope(scope), self._receive(receive), send)
+        app = self._app or scope["app"]
+        await app(self._scope(scope), self._receive(receive), send)
 
     def _scope(self, scope: Scope) -> Scope:
-        stored, root = self._request, scope.get("app_root_path", scope.get("root_path", ""))
+        stored, outermost = self._request, root_of(scope)
+        root = outermost if self._app is not None else scope.get("root_path", "")
         headers = [(name, value) for name, value in scope["headers"] if name not in _DROPPED]
         if stored.body is not None:
             body = stored.body.encode()
             headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        path = f"{str(root).rstrip('/')}{stored.path}"
+        path = outermost + stored.path
         kept = ("type", "asgi", "http_version", "scheme", "client", "server", "extensions", "state")
         return {
             **{name: scope[name] for name in kept if name in scope},
@@ -58,6 +65,7 @@ class Redispatch(Response):
             "raw_path": path.encode(),
             "query_string": stored.query.encode(),
             "root_path": root,
+            "app_root_path": outermost,
             "headers": headers,
             REPEAT: self._repeat,
         }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -14,22 +15,22 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import NoMatchFound
 from starlette.types import Receive, Scope, Send
 
 from tidelog import events as e
 from tidelog.cursor import Cursor, check_position
-from tidelog.errors import Gone, InvalidRequest, NotFound, TidelogError, TooLarge
+from tidelog.errors import Gone, InvalidRequest, NotFound, Refused, TidelogError, TooLarge
 from tidelog.head import Head, StoredRequest
 from tidelog.log import RUN_ID, Position, Record, run_log
 from tidelog.run import Opener, Run
 from tidelog.runner import Launch, Launched, Runner
 from tidelog.server.guard import check_start
 from tidelog.server.handlers import has_own_handler
-from tidelog.server.negotiate import Form, negotiate, resume_position
+from tidelog.server.links import Links, route_of
+from tidelog.server.negotiate import Form, may_be_event_source, negotiate, resume_position
 from tidelog.server.options import CancelAfter, Options
 from tidelog.server.status import json_response, problem, status_of
-from tidelog.server.view import Peer, View, ViewSettings
+from tidelog.server.view import RETRY, Peer, View, ViewSettings
 from tidelog.transcript import Fold
 
 NO_STORE: Final = "private, no-store, no-transform"
@@ -53,6 +54,7 @@ class Edge(Protocol):
     """What an answer needs of the Tidelog that makes it."""
 
     runner: Runner
+    links: Links
     origins: frozenset[str]
     view_settings: ViewSettings
 
@@ -88,7 +90,9 @@ class TideResponse(Response):
             if has_own_handler(scope, error):
                 raise
             status, headers = _chosen(error)
-            await problem(error, status, headers)(scope, receive, send)
+            busy = isinstance(error, Refused) and error.code == "overloaded"
+            refusal = come_back() if busy and may_be_event_source(scope) else problem(error, status, headers)
+            await refusal(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
@@ -116,7 +120,7 @@ class TideResponse(Response):
         runner = self._edge.runner
         await check_position(runner.store, position)
         head = await runner.head(position.run)
-        if head.principal != principal or head.route != _route(scope):
+        if head.principal != principal or head.route != route_of(scope):
             raise NotFound
         answer = _Answer(self._edge, head, form, self._options, headers=self._start_headers(scope, head))
         await answer.stream(scope, send, peer=peer, position=position.seq)
@@ -142,7 +146,7 @@ class TideResponse(Response):
         leave = options.on_leave
         stored = self._stored(request)
         launch = Launch(
-            self._opener, self._thread_of(request), principal, _route(scope), stored,
+            self._opener, self._thread_of(request), principal, route_of(scope), stored,
             cancel_after=leave.seconds if isinstance(leave, CancelAfter) else None, limits=options.limits,
         )  # fmt: skip
         if repeat is not None:
@@ -161,7 +165,7 @@ class TideResponse(Response):
                 "Idempotency-Key needs the body: the endpoint must pass request=request to tide.response()."
             )
         return launch._replace(
-            key=f"{len(principal or '')}:{principal or ''}{_route(scope)} {key}", fingerprint=self._print(request)
+            key=f"{len(principal or '')}:{principal or ''}{route_of(scope)} {key}", fingerprint=self._print(request)
         )
 
     def _thread_of(self, request: Request) -> str | None:
@@ -177,15 +181,15 @@ class TideResponse(Response):
             if self._body is None or "json" not in request.headers.get("content-type", ""):
                 return None
             body = self._body.decode("utf-8", "replace")
-        return StoredRequest(request.method, _route(request.scope), request.url.query, body)
+        return StoredRequest(request.method, route_of(request.scope), request.url.query, body)
 
     def _print(self, request: Request) -> bytes:
-        text = f"{request.method} {_route(request.scope)}?{request.url.query}\n".encode()
+        text = f"{request.method} {route_of(request.scope)}?{request.url.query}\n".encode()
         return hashlib.sha256(text + (self._body or b"")).digest()
 
     def _start_headers(self, scope: Scope, head: Head) -> MutableHeaders:
         found = MutableHeaders(raw=[(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in self.extra_headers])
-        found["Location"] = run_path(scope, head.run)
+        found["Location"] = self._edge.links.run(scope, head.run)
         found["Run-Id"] = head.run
         found["Thread-Id"] = head.thread
         found["Cache-Control"] = NO_STORE
@@ -289,6 +293,12 @@ class EarlyFailure(TidelogError):
         self.__cause__ = cause
 
 
+def come_back() -> Response:
+    """What EventSource understands as overload: any status but 200 would end it for good (spec §5)."""
+    headers = {**STREAM_HEADERS, "Vary": "Accept"}
+    return Response(b"retry: %d\n\n" % random.randint(*RETRY), 200, headers, "text/event-stream")
+
+
 def _with(headers: MutableHeaders, response: Response) -> Response:
     """The response with these headers beside its own; cookies may stand there more than once."""
     response.raw_headers.extend(headers.raw)
@@ -321,21 +331,6 @@ async def nothing_left(runner: Runner, run: str, position: int, form: Form) -> b
     dialect = form.dialect(run)
     page = await runner.store.read(run_log(run), position)
     return not page.more and not any(frame.data for record in page.records for frame in dialect.encode(record))
-
-
-def run_path(scope: Scope, run: str) -> str:
-    """The path of a run as the client sees it: the router's prefix and `root_path` counted."""
-    root = str(scope.get("root_path", "")).rstrip("/")
-    try:
-        return root + str(scope["app"].url_path_for("tidelog_run", run=run))
-    except (KeyError, NoMatchFound):
-        return f"{root}/runs/{run}"
-
-
-def _route(scope: Scope) -> str:
-    """The path that started the run, without `root_path`."""
-    path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
-    return path.removeprefix(root) if root and path.startswith(root + "/") else path
 
 
 def _has_body(request: Request) -> bool:

@@ -57,9 +57,11 @@ class Routes:
             ("GET", "/healthz", self.healthz),
             ("GET", "/readyz", self.readyz),
         ):
-            name = f"tidelog_{call.__name__.rstrip('_')}"
+            answered = _answered(self._edge, call)
+            if call == self.run:
+                self._edge.links.endpoint = answered
             router.add_api_route(
-                path, _answered(self._edge, call), methods=[method], name=name, operation_id=name, tags=["tidelog"],
+                path, answered, methods=[method], name=f"tidelog_{call.__name__.rstrip('_')}", tags=["tidelog"],
                 summary=(call.__doc__ or "").split(".")[0], response_class=Response, response_model=None,
             )  # fmt: skip
 
@@ -157,7 +159,7 @@ class Routes:
         check_site(request.scope, self._edge.origins)
         head, _ = await self._mine(request)
         partial = (await self._fold(head.run)).text if mode == "continue" else ""
-        return Redispatch(head, mode, partial)
+        return Redispatch(self._edge.links.app, head, mode, partial)
 
     async def _mine(self, request: Request) -> tuple[Head, Tail]:
         """The run that the path names, if it is the caller's."""

@@ -77,7 +77,7 @@ class View:
         head, retry = self._head, random.randint(*RETRY)
         framing, dialect = self._form.framing(retry), self._form.dialect(head.run)
         pacing = Pacing(self._form.granularity, self._settings.heartbeat, self._settings.send_timeout, retry)
-        cursor = Cursor(self._runner.store, run_log(head.run), position, batch=VIEWER_BATCH)
+        cursor = Cursor(self._runner.store, run_log(head.run), position, batch=VIEWER_BATCH, turn=self._runner.turn)
         live = self._runner.live(head.run)
 
         async def write(data: bytes) -> None:
@@ -89,6 +89,8 @@ class View:
             delivery.moved = lambda seq: live.viewers.moved(delivery, seq)
         peer.when_gone(delivery.leave)
         self._runner.draining.add(delivery.send_away)
+        if self._runner.draining.rung:
+            delivery.send_away()
         try:
             with self._runner.watch(head, delivery, position):
                 await send(_start(framing.media_type, headers))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import dis
 import inspect
 import logging
 import threading
@@ -25,8 +26,8 @@ THREADS: Final = 128
 """Sync sources at work at once; more wait for a thread."""
 AHEAD: Final = 64
 """Chunks that a sync source may be ahead of its run."""
-UNSTARTED: Final = 4
-"""The last instruction of an async generator that waits for its first step lies before this offset (inspect tells it from 3.12 on)."""
+UNSTARTED: Final = dis.opmap["RETURN_GENERATOR"]
+"""The last instruction of an async generator that waits for its first step (inspect tells it from 3.12 on)."""
 
 
 class Iterators:
@@ -41,7 +42,7 @@ class Iterators:
         Raises `InvalidRequest` for anything else, and for a generator that has begun.
         """
         if inspect.isasyncgen(work):
-            _check_unstarted(work.ag_frame is None or work.ag_frame.f_lasti > UNSTARTED)
+            _check_unstarted(work.ag_frame is None or work.ag_code.co_code[work.ag_frame.f_lasti] != UNSTARTED)
         elif inspect.isgenerator(work):
             _check_unstarted(inspect.getgeneratorstate(work) != inspect.GEN_CREATED)
         elif not (callable(work) or hasattr(work, "__aiter__") or hasattr(work, "__iter__")):
@@ -53,10 +54,11 @@ class Iterators:
         self._pool.close()
 
     def _open(self, work: Any) -> AsyncIterator[Any]:
+        """The iterator of this work. Nothing of the user's runs before its first step: a run may be stopped before that."""
         if callable(work) and not hasattr(work, "__aiter__") and not hasattr(work, "__iter__"):
+            if not (inspect.isasyncgenfunction(work) or inspect.isgeneratorfunction(work)):
+                return _called(work, self._open)
             work = work()
-        if inspect.iscoroutine(work):
-            return _awaited(work, self._open)
         if hasattr(work, "__aiter__"):
             found: AsyncIterator[Any] = aiter(work)
             return found
@@ -79,8 +81,9 @@ async def _plain(values: Iterable[Any]) -> AsyncIterator[Any]:
         yield value
 
 
-async def _awaited(work: Any, opened: Callable[[Any], AsyncIterator[Any]]) -> AsyncIterator[Any]:
-    inner = opened(await work)
+async def _called(work: Callable[[], Any], opened: Callable[[Any], AsyncIterator[Any]]) -> AsyncIterator[Any]:
+    made = work()
+    inner = opened(await made if inspect.isawaitable(made) else made)
     try:
         async for chunk in inner:
             yield chunk
@@ -102,13 +105,16 @@ class Threaded:
         self._room = threading.Semaphore(AHEAD)
         self._wanted: asyncio.Future[None] | None = None
         self._pool = pool
+        self._begun = False
         self._job = partial(contextvars.copy_context().run, self._work, work)
-        pool.submit(self._job)
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
     async def __anext__(self) -> Any:
+        if not self._begun:
+            self._begun = True
+            self._pool.submit(self._job)
         while not self._chunks:
             if self._error is not None:
                 error, self._error = self._error, None
@@ -127,8 +133,8 @@ class Threaded:
         """Ask the thread to close the source and wait until it has. A step that blocks is waited for: see `close_timeout`."""
         self._closing = True
         self._room.release()
-        if self._pool.cancel(self._job):
-            return
+        if not self._begun or self._pool.cancel(self._job):
+            self._begun = self._ended = True
         while not self._ended:
             self._wanted = self._loop.create_future()
             await self._wanted

@@ -26,8 +26,10 @@ class Pool:
         return len(self._jobs)
 
     def submit(self, job: Job) -> None:
-        """Run the job when a thread is free."""
+        """Run the job when a thread is free. Raises `RuntimeError` once the pool is closed."""
         with self._changed:
+            if self._closed:
+                raise RuntimeError("the pool of threads is closed")
             self._jobs.append(job)
             if self._idle >= len(self._jobs):
                 self._changed.notify()
@@ -45,10 +47,9 @@ class Pool:
             return True
 
     def close(self) -> None:
-        """Let idle threads end; jobs at work go on."""
+        """Begin no more jobs; those at work go on."""
         with self._changed:
             self._closed = True
-            self._jobs.clear()
             self._changed.notify_all()
 
     def _work(self) -> None:
@@ -57,7 +58,7 @@ class Pool:
                 self._idle += 1
                 self._changed.wait_for(lambda: self._jobs or self._closed)
                 self._idle -= 1
-                if not self._jobs:
+                if self._closed:
                     return
                 job = self._jobs.popleft()
             job()

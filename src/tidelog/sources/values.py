@@ -61,14 +61,16 @@ class Values:
 
     def _event(self, event: e.Event) -> Iterable[e.Event]:
         kind = type(event)
+        if isinstance(event, e.RunStarted | e.RunEnded):
+            raise InvalidEvent(f"{kind.__name__} is the run's own; return from the generator, or raise, to end it.")
+        if e.decode(e.encode(event)) is None:  # structs do not check their fields, and no reader would see such an event
+            raise InvalidEvent(f"{kind.__name__} is no event of this protocol, or has a field of a wrong type.")
         if kind is e.ToolStarted:
             self._break = True
         elif isinstance(event, e.TextDelta | e.TextSnapshot) and event.part == f"p{self._number}":
             self._open = True
         elif isinstance(event, e.TextEnded) and event.part == f"p{self._number}":
             self._open, self._number = False, self._number + 1
-        elif isinstance(event, e.RunStarted | e.RunEnded):
-            raise InvalidEvent(f"{kind.__name__} is the run's own; return from the generator, or raise, to end it.")
         return (event,)
 
 

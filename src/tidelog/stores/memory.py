@@ -32,9 +32,8 @@ class _Log:
         self.call = -1  # `after` of the last append
 
     def ring(self) -> None:
-        bell, self.bell = self.bell, None
-        if bell is not None:
-            bell.ring()
+        if self.bell is not None:
+            self.bell.ring()
 
 
 class MemoryStore:
@@ -55,8 +54,8 @@ class MemoryStore:
     async def aclose(self) -> None:
         for log in self._logs.values():
             log.ring()
-        for name in tuple(self._bells):
-            self._appear(name)
+        for bell in tuple(self._bells.values()):
+            bell.ring()
 
     async def open(
         self, log: str, head: bytes, *, records: Sequence[Record] = (), principal: str = "",
@@ -176,9 +175,8 @@ class MemoryStore:
         return old
 
     def _appear(self, log: str) -> None:
-        bell = self._bells.pop(log, None)
-        if bell is not None:
-            bell.ring()
+        self._logs[log].bell = self._bells.pop(log, None)
+        self._logs[log].ring()
 
 
 def _failed(error: Exception) -> asyncio.Future[None]:

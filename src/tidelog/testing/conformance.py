@@ -46,12 +46,19 @@ async def whole(store: Store, log: str, after: int = 0, limit: int = BATCH_BYTES
             return found
 
 
-async def rung(bell: Bell) -> bool:
-    """Wait until the bell rings; False after PATIENCE."""
-    ring = asyncio.Event()
-    bell.add(ring.set)
+class Ear:
+    """Stands at a bell from now on."""
+
+    def __init__(self, bell: Bell) -> None:
+        self._bell = bell  # a bell lives as long as somebody holds it
+        self.heard = asyncio.Event()
+        bell.add(self.heard.set)
+
+
+async def rung(ear: Ear) -> bool:
+    """Wait until the bell has rung; False after PATIENCE."""
     try:
-        await asyncio.wait_for(ring.wait(), PATIENCE)
+        await asyncio.wait_for(ear.heard.wait(), PATIENCE)
     except TimeoutError:
         return False
     return True
@@ -276,7 +283,7 @@ class StoreConformance:
 
     async def test_bells_ring_for_every_change(self, store: Store) -> None:
         async def changes(log: str, change: Callable[[], Awaitable[object]]) -> bool:
-            bell = store.changed(log)
+            bell = Ear(store.changed(log))
             await change()
             return await rung(bell)
 
@@ -290,10 +297,10 @@ class StoreConformance:
 
     async def test_a_bell_is_quiet_while_nothing_changes(self, store: Store) -> None:
         await store.open(LOG, b"")
-        bell = store.changed(LOG)
+        bell = Ear(store.changed(LOG))
         await store.open("run/b", b"")
         await store.append("run/b", 0, records(0, 1), lease=self.lease)
-        assert not bell.rung
+        assert not bell.heard.is_set()
 
     async def test_cursors_beside_a_writer_lose_nothing(self, store: Store) -> None:
         await store.open(LOG, b"")
@@ -314,7 +321,7 @@ class StoreConformance:
 
     async def test_closing_rings(self, store: Store) -> None:
         await store.open(LOG, b"")
-        bells = [store.changed(LOG), store.changed("control/a")]
+        bells = [Ear(store.changed(LOG)), Ear(store.changed("control/a"))]
         await store.aclose()
         assert all([await rung(bell) for bell in bells])
 
@@ -341,7 +348,7 @@ class StoreConformance:
         for name in ("run/old", "run/live"):
             await store.open(name, b"", records=records(0, 1), key=name)
         await store.append("run/old", 1, [], lease=self.lease, ended=True)
-        bell = store.changed("run/old")
+        bell = Ear(store.changed("run/old"))
         assert await store.expire(time.time() - 60) == []
         assert list(await store.expire(time.time() + 60)) == ["run/old"]
         assert await rung(bell)
@@ -412,7 +419,7 @@ class SharedStoreConformance(StoreConformance):
 
     async def test_bells_ring_in_other_processes(self, store: Store, other: Store) -> None:
         async def changes(log: str, change: Callable[[], Awaitable[object]]) -> bool:
-            bell = other.changed(log)
+            bell = Ear(other.changed(log))
             await change()
             return await rung(bell)
 
@@ -449,7 +456,7 @@ class SharedStoreConformance(StoreConformance):
 
     async def test_a_drop_elsewhere_ends_the_log_here(self, store: Store, other: Store) -> None:
         await store.open(LOG, b"", records=records(0, 1))
-        bell = store.changed(LOG)
+        bell = Ear(store.changed(LOG))
         await other.drop(LOG)
         assert await rung(bell)
         with pytest.raises(Gone):
@@ -491,7 +498,7 @@ class SharedStoreConformance(StoreConformance):
         for log in (LOG, "run/b"):
             await zombie.open(log, b"", records=records(0, 1))
             await zombie.append(log, 1, records(1, 2), lease=self.lease)
-        bell = zombie.changed(LOG)
+        bell = Ear(zombie.changed(LOG))
 
         async def orphaned() -> bool:
             return set(await other.orphans(0.2)) == {LOG, "run/b"}

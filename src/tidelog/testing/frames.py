@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+_BREAK: Final = re.compile(r"\r\n|\r|\n")
 
 
 class Frame(NamedTuple):
@@ -32,7 +35,7 @@ class Parser:
         self.retry: int | None = None
         self.comments: list[str] = []
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._line: list[str] = []
+        self._partial: list[str] = []
         self._begun = False
         self._after_cr = False
         self._data: list[str] = []
@@ -52,19 +55,16 @@ class Parser:
 
     def _lines(self, text: str) -> Iterable[str]:
         """Whole lines: they end at CR, LF or CRLF, and nowhere else."""
-        start = 0
-        for place, mark in enumerate(text):
-            if mark not in "\r\n":
-                self._after_cr = False
-                continue
-            if mark == "\n" and self._after_cr:
-                self._after_cr, start = False, place + 1
-                continue
-            self._after_cr = mark == "\r"
-            yield "".join((*self._line, text[start:place]))
-            self._line, start = [], place + 1
-        if start < len(text):
-            self._line.append(text[start:])
+        if text and self._after_cr:
+            text, self._after_cr = text.removeprefix("\n"), False
+        *whole, partial = _BREAK.split(text)
+        for line in whole:
+            yield "".join((*self._partial, line))
+            self._partial = []
+        if text.endswith("\r"):
+            self._after_cr = True
+        if partial:
+            self._partial.append(partial)
 
     def _take(self, line: str) -> Frame | None:
         if not line:

@@ -205,7 +205,7 @@ def watch(url: str, method: str = "GET", **request: Any) -> Viewer:
 
 
 def collect(url: str, method: str = "GET", **request: Any) -> list[Frame]:
-    """All frames up to the body's end. Raises `ConnectionError` if it breaks off or the status is neither 200 nor 204."""
+    """All frames up to the end. Raises `ConnectionError` if the body breaks off, or for a status but 200 and 204."""
     with watch(url, method, **request) as viewer:
         found = viewer.rest()
         if viewer.status not in (200, 204):

@@ -70,7 +70,7 @@ class Delivery:
         self._task: asyncio.Task[object] | None = None
         self._writing = False
         self._alarm = Alarm(self._loop, self._stall)
-        self._sent_at = 0.0
+        self._sent_at = self._spoke_at = 0.0
         self._window = pacing.granularity.merge
         chunk = pacing.granularity.chunk
         self._holder = Holder(chunk) if chunk else None
@@ -79,6 +79,7 @@ class Delivery:
     async def run(self) -> How:
         """Until the log has ended and all of it is written, or the viewer is gone. Raises `Gone` if the log is dropped."""
         self._task = asyncio.current_task()
+        self._spoke_at = self._loop.time()
         try:
             await self._resume()
             while self._how is None:
@@ -89,7 +90,7 @@ class Delivery:
                     await self._send(records)
                 elif self._cursor.ended:
                     self._how = "ended"
-                elif self._framing.heartbeat:
+                elif self._framing.heartbeat and self._loop.time() >= self._spoke_at + self._pacing.heartbeat:
                     await self._out(self._framing.heartbeat)
             if self._how == "sent_away":
                 await self._say(self._dialect.farewell(self._pacing.retry))
@@ -148,7 +149,8 @@ class Delivery:
 
     async def _next(self) -> Sequence[Record]:
         """The next records; deltas that come within the merge window of the last write wait for its end."""
-        records = await self._cursor.next(self._pacing.heartbeat, self._meanwhile)
+        quiet = self._spoke_at + self._pacing.heartbeat - self._loop.time()
+        records = await self._cursor.next(max(quiet, 0.001), self._meanwhile)
         if not self._window or not records or self._cursor.ended:
             return records
         wait = self._sent_at + self._window - self._loop.time()
@@ -170,15 +172,19 @@ class Delivery:
     def _serve(self, records: Sequence[Record]) -> bool:
         """The short way for a viewer that keeps up: no task is woken. False leaves the records to the loop above."""
         now = self._loop.time()
-        if self._window:
-            if now - self._sent_at < self._window:
-                return False
+        if now - self._sent_at < self._window:
+            return False
+        if len(records) > 1 and self._window:
             records = merge(records)
-        encode, say = self._dialect.encode, self._framing.encode
-        data = b"".join([say(frame) for record in records for frame in encode(record)])
+        say = self._framing.encode
+        pieces: list[bytes] = []
+        for record in records:
+            for frame in self._dialect.encode(record):
+                pieces.append(say(frame))
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if self._direct is None or not self._direct.write(data, self._sent):
             return False
-        self._sent_at = now
+        self._sent_at = self._spoke_at = now
         if self.moved is not None:
             self.moved(records[-1].seq)
         return True
@@ -204,3 +210,4 @@ class Delivery:
         await self._write(data)
         self._writing = False
         self._sent += len(data)
+        self._spoke_at = self._loop.time()

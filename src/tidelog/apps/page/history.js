@@ -1,6 +1,7 @@
 // The questions of this thread that came before, each a link to its run.
 
 import { get } from "./api.js";
+import { plain } from "./markdown.js";
 import { $, element } from "./view.js";
 
 const LIMIT = 10;
@@ -18,7 +19,7 @@ export async function history(thread, current, say) {
 
 function entry(transcript, say) {
   const question = transcript.data.find((one) => one.name === "question")?.data ?? "…";
-  const snippet = transcript.text.replaceAll(/\s+/g, " ").replaceAll(/ \[\d+\]/g, "").slice(0, SNIPPET);
+  const snippet = plain(transcript.text).replaceAll(/\s+/g, " ").replaceAll(/ \[\d+\]/g, "").slice(0, SNIPPET);
   const link = element("a", "", element("strong", "", question), element("span", "", snippet || say(transcript.outcome ?? "answering")));
   link.href = `#run=${transcript.run}`;
   return element("li", "", link);

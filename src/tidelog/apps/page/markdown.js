@@ -20,6 +20,17 @@ export function paint(root, text, cite) {
   while (root.children.length > blocks.length) root.lastElementChild.remove();
 }
 
+/** The text without the marks of lists, code and tables: for places too small to show them as such. */
+export function plain(text) {
+  return text
+    .split("\n")
+    .filter((line) => !/^\s*(?:`{3,}|~{3,})/.test(line) && !/^[\s:|-]*-[\s:|-]*$/.test(line))
+    .map((line) => line.replace(/^\s*[-*+•]\s+/, "").replace(/^\s*\||\|\s*$/g, "").replaceAll(/\s*\|\s*/g, " · "))
+    .map((line) => line.replace(/^[\s·]+|[\s·]+$/g, "").replaceAll(/`([^`]+)`/g, "$1").replaceAll("**", ""))
+    .filter(Boolean)
+    .join("\n");
+}
+
 /** The text as blocks: {kind: "prose" | "list" | "code" | "table", …}. An unfinished text is cut as if it ended there. */
 export function split(text) {
   const lines = text.split("\n");
@@ -80,7 +91,11 @@ function prose(lines, at) {
 }
 
 const MAKERS = {
-  prose: (block, cite) => inline(make("p"), block.text, cite),
+  prose: (block, cite) => {
+    const node = inline(make("p"), block.text, cite);
+    if (/^\[\d{1,2}\]$/.test(block.text)) node.className = "lone"; // the source of the code or table above
+    return node;
+  },
   code: (block) => make("pre", make("code", block.text)),
   list: (block, cite) =>
     make(

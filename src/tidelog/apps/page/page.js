@@ -13,6 +13,7 @@ const PENDING = "tidelog.pending";
 const RUN = /^#run=([A-Za-z0-9_-]{1,64})$/;
 const LINK_GRACE = 700; // ms: a connection that is back by then was never worth a word
 const ABOUT_EVERY = 1_000;
+const GONE = { 404: "not_found", 410: "expired" };
 
 const tabs = new BroadcastChannel("tidelog");
 const view = new View(speaker("en"));
@@ -20,12 +21,12 @@ let language;
 let say;
 let about = null;
 let thread = null;
-let turn = null; // {question, phase, watch, trouble, link, stopAsked}
+let turn = null; // {question, phase, watch, trouble, link, why, stopAsked}
 
 // Starting
 
 function ask(question) {
-  const pending = { key: newKey(), thread, question, pace: Number($("pace").value), lang: language };
+  const pending = { key: newKey(), thread, question, pace: Number($("pace").value) };
   keep(sessionStorage, PENDING, JSON.stringify(pending));
   begin(pending);
 }
@@ -45,7 +46,7 @@ async function begin(pending) {
       if (turn !== mine) return;
       if (error.final) {
         forget(sessionStorage, PENDING);
-        return change(mine, { phase: "refused", refusal: error.message });
+        return change(mine, { phase: "refused", why: error.message });
       }
       change(mine, { link: lost() });
       await wait(error.retryAfter || backoff(failures));
@@ -84,14 +85,15 @@ function moved(mine, state) {
   const ended = state.outcome !== null;
   if (state.question) mine.question = state.question;
   const live = mine.phase === "stopping" ? "stopping" : state.searching ? "searching" : "answering";
-  change(mine, { phase: ended ? state.outcome : live });
-  if (ended) showHistory(thread, state.run, say);
+  change(mine, { phase: ended ? state.outcome : live, why: state.error?.message });
+  if (thread && !mine.placed) showHistory(thread, state.run, say);
+  mine.placed = true;
 }
 
 function linked(mine, live, refused) {
   if (turn !== mine) return;
   clearTimeout(mine.grace);
-  if (refused) return change(mine, { phase: refused.status === 410 ? "expired" : refused.status === 404 ? "not_found" : "refused", refusal: refused.message });
+  if (refused) return change(mine, { phase: GONE[refused.status] ?? "refused", why: refused.message });
   if (live) return mine.link && change(mine, { link: null });
   mine.grace = setTimeout(() => turn === mine && change(mine, { link: lost() }), LINK_GRACE);
 }
@@ -103,9 +105,9 @@ function lost() {
 function change(mine, changes) {
   Object.assign(mine, changes);
   if (!LIVE.includes(mine.phase)) mine.link = null;
-  const trouble = mine.refusal ? say("refused", mine.refusal) : mine.trouble;
   document.title = mine.question ? `${mine.question} · tidelog` : say("title");
-  view.show({ question: mine.question, phase: mine.phase, state: mine.watch?.state, trouble, link: mine.link });
+  const { question, phase, trouble, link, why } = mine;
+  view.show({ question, phase, trouble, link, why, state: mine.watch?.state });
 }
 
 // Steering
@@ -202,7 +204,7 @@ function example(question) {
 async function learnAbout() {
   about = await get("about").catch(() => null);
   showAbout();
-  if (!about || about.documents.state === "reading") setTimeout(learnAbout, ABOUT_EVERY);
+  if (about?.documents.state === "reading") setTimeout(learnAbout, ABOUT_EVERY);
 }
 
 function goHome() {

@@ -1,8 +1,9 @@
 // Shows a run on the page. It decides nothing: `show` may be called at any time with any state.
 
-import { paint } from "./markdown.js";
+import { paint, plain } from "./markdown.js";
 
 const AT_LEAST = 100; // ms: a page in the background gets no animation frames, and is read when it comes back
+const NEAR_END = 60; // px: who reads at the end of the page is kept there
 const SENTENCE_END = /[。！？\n]|[.!?…](?=\s)/g;
 
 export const $ = (id) => document.getElementById(id);
@@ -35,7 +36,7 @@ export class View {
     $("cards").replaceChildren();
   }
 
-  /** `now`: {question, phase, state, trouble, link}. Painted with the next frame, the last one given. */
+  /** `now`: {question, phase, why, state, trouble, link}. Painted with the next frame, the last one given. */
   show(now) {
     this.#next = now;
     if (this.#due) return;
@@ -48,22 +49,22 @@ export class View {
     setTimeout(paintOnce, AT_LEAST);
   }
 
-  #paint({ question, phase, state, trouble, link }) {
+  #paint({ question, phase, state, trouble, link, why }) {
     this.#turn.hidden = false;
     this.#turn.dataset.phase = phase;
     this.#turn.toggleAttribute("data-live", LIVE.includes(phase));
     this.#turn.toggleAttribute("data-trouble", Boolean(trouble || link) || TROUBLES.includes(phase));
     $("asked").textContent = question;
-    this.#state(phase, trouble, link, state);
+    this.#state(link ? this.#say(link) : this.#say(phase, why ?? ""), phase, trouble, state);
     if (!state) return;
+    const followed = LIVE.includes(phase) && innerHeight + scrollY > document.documentElement.scrollHeight - NEAR_END;
     this.#sources(state.sources, phase);
     if (state.text || state.outcome) paint($("answer"), state.text, (number) => this.#cite(number, state.sources));
+    if (followed) scrollTo({ top: document.documentElement.scrollHeight });
     this.#speakNew(state);
   }
 
-  #state(phase, trouble, link, state) {
-    const why = state?.error?.message ?? "";
-    const told = link ? this.#say(link) : phase === "failed" ? this.#say("failed", why) : this.#say(phase);
+  #state(told, phase, trouble, state) {
     if ($("status").textContent !== told) $("status").textContent = told;
     $("trouble").textContent = trouble ?? "";
     $("trouble").hidden = !trouble;
@@ -71,8 +72,6 @@ export class View {
     $("stop").disabled = phase === "stopping";
     for (const name of ["continue", "retry"]) $(name).hidden = !state?.can.includes(name);
     $("actions").hidden = !state?.can.length;
-    // After a stop, going on is what most want next; after a whole answer, nothing is pressing.
-    $("retry").className = "quiet";
   }
 
   #sources(sources, phase) {
@@ -115,20 +114,9 @@ function card(source, number) {
   const line = element("div", "card-title", element("span", "number", String(number)), element("span", "", title));
   const path = (source.heading ?? []).filter((heading) => heading !== source.title);
   item.append(line);
-  if (path.length) item.append(element("div", "path", path.join(" › ")));
+  if (path.length) item.append(element("div", "path", plain(path.join(" › "))));
   if (source.quote) item.append(element("div", "quote", plain(source.quote)));
   return item;
-}
-
-/** A quote without the marks of lists, code and tables: a card is too small to show them as such. */
-function plain(quote) {
-  return quote
-    .split("\n")
-    .filter((line) => !/^\s*(?:`{3,}|~{3,})/.test(line) && !/^[\s:|-]*-[\s:|-]*$/.test(line))
-    .map((line) => line.replace(/^\s*[-*+•]\s+/, "").replace(/^\s*\||\|\s*$/g, "").replaceAll(/\s*\|\s*/g, " · "))
-    .map((line) => line.replace(/^[\s·]+|[\s·]+$/g, "").replaceAll(/`([^`]+)`/g, "$1").replaceAll("**", ""))
-    .filter(Boolean)
-    .join("\n");
 }
 
 function point(item) {

@@ -6,6 +6,7 @@ One commit flies at a time; meanwhile the next group gathers. If a commit fails,
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -31,6 +32,8 @@ MOVE_EVERY: Final = 0.1
 LINGER: Final = 10.0
 LINGER_LOGS: Final = 256
 """How long, and how many, ended logs stay in memory for those who still read their end."""
+
+_log = logging.getLogger("tidelog.stores.sqlite")
 
 
 class Journal:
@@ -58,7 +61,7 @@ class Journal:
     def append(
         self, log: str, after: int, records: Sequence[Record], lease: Lease, head: bytes | None, ended: bool
     ) -> asyncio.Future[None]:
-        """Add to the group that gathers; see `Store.append`. Encoding waits for the flush, where it is one tight loop."""
+        """Add to the group that gathers; see `Store.append`. The flush encodes, in one tight loop."""
         live = self.live.get(log)
         if live is None or after != live.last or live.closed or lease != live.lease or self._closing:
             return self._decline(log, live, after, records, lease, ended)
@@ -173,10 +176,21 @@ class Journal:
         group, self._group = self._group, Group(self._group.number + 1, self._loop)
         self._flying = group
         self._pace(len(group.appends) + len(group.jobs))
+        try:
+            commit = self._prepare(group)
+        except Exception:  # somebody appended what is no record: fail, but do not stand still
+            _log.exception("a group could not be encoded")
+            commit = Commit(group, self.row, b"", b"")
+            commit.error = Unavailable()
+            self._loop.call_soon(self.settled, commit)
+        else:
+            self._send(commit)
+
+    def _prepare(self, group: Group) -> Commit:
         index, data = self._encode(group)
         chunks = self._chunks(group)
         trim = self._trimmable() if chunks or not index else 0
-        self._send(Commit(group, self.row, index, data, chunks=chunks, trim=trim))
+        return Commit(group, self.row, index, data, chunks=chunks, trim=trim)
 
     def _pace(self, count: int) -> None:
         self._now = now = self._loop.time()

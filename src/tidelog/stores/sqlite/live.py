@@ -85,9 +85,8 @@ class Live:
 
     def ring(self) -> None:
         """Wake whoever waits."""
-        bell, self.bell = self.bell, None
-        if bell is not None:
-            bell.ring()
+        if self.bell is not None:
+            self.bell.ring()
 
     def cut(self, last: int) -> None:
         """Forget what gathered behind this record."""

@@ -139,14 +139,14 @@ def last_of(execute: Execute, found: Found, mark: int) -> int:
 
 
 def blocks_behind(execute: Execute, found: Found, mark: int, last: int) -> list[Block]:
-    """The log's blocks in the journal from record `last` + 1 on."""
+    """The log's blocks in the journal from the one that holds record `last` + 1 on."""
     if found.lease is None:
         return []
     sql = "SELECT idx, data FROM journal WHERE owner = ? AND instr(idx, ?) ORDER BY id"
     blocks = []
     for index, data in execute(sql, (found.lease, mark_bytes(mark))):
         for entry in entries(index, mark):
-            if entry.log == found.id and entry.first > last and entry.records:
+            if entry.log == found.id and entry.first + entry.records - 1 > last:
                 piece = data[entry.offset : entry.offset + entry.size]
                 blocks.append(Block(entry.first, entry.records, entry.epoch, piece))
     return blocks

@@ -133,11 +133,11 @@ class SqliteStore:
 
     def changed(self, log: str) -> Bell:
         live = self._journal.live.get(log)
-        if live is not None:
-            if live.bell is None:
-                live.bell = Bell()
+        if live is not None and live.bell is not None:
             return live.bell
         bell = self._bells.setdefault(mark_of(log), Bell())
+        if live is not None:
+            live.bell = bell
         self._watch()
         return bell
 
@@ -193,6 +193,7 @@ class SqliteStore:
         self._adopt(live)
 
     def _adopt(self, live: Live) -> None:
+        live.bell = self._bells.get(live.mark)
         self._journal.adopt(live)
         self._watch()
         self._ring(live.mark)
@@ -203,7 +204,7 @@ class SqliteStore:
             self._ring(mark_of(name))
 
     def _ring(self, mark: int) -> None:
-        bell = self._bells.pop(mark, None)
+        bell = self._bells.get(mark)
         if bell is not None:
             bell.ring()
 
