@@ -61,7 +61,7 @@ def _picture(browser: Browser, url: str, *, locale: str, question: str, path: Pa
     field.fill(question)
     field.press("Enter")
     _wait_until_still(page, before)
-    page.screenshot(path=path)
+    page.screenshot(path=path, full_page=True)
     context.close()
     print(path.relative_to(ROOT))
 

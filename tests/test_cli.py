@@ -186,6 +186,17 @@ class TestServe:
             assert f"prompts and answers are kept in {tmp_path / 'tidelog.db'}" in server.line
             assert (tmp_path / "tidelog.db").exists()
 
+    def test_an_application_without_a_lifespan(self, tmp_path: Path) -> None:
+        (tmp_path / "bare.py").write_text(
+            "async def app(scope, receive, send):\n"
+            "    assert scope['type'] == 'http'\n"
+            "    await send({'type': 'http.response.start', 'status': 204, 'headers': []})\n"
+            "    await send({'type': 'http.response.body', 'body': b''})\n"
+        )
+        with serving(tmp_path, "bare:app") as server:
+            assert "in the store that your application opens" in server.line
+            assert httpx2.get(server.url, timeout=PATIENCE).status_code == 204
+
     def test_memory_says_so(self, server: Server) -> None:
         assert "kept in memory" in server.line
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from tests.parts import ENDED, legal, legal_events, log_of, until
 
-from tests.parts import ENDED, log_of, legal, legal_events, until
 from tidelog import events as e
 from tidelog import head as heads
 from tidelog.errors import Conflict, Gone, Unavailable

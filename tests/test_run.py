@@ -14,7 +14,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 from tests.parts import (
     FaultyStore,
     LateStore,
@@ -28,6 +27,7 @@ from tests.parts import (
     turns,
     until,
 )
+
 from tidelog import events as e
 from tidelog import run as run_module
 from tidelog import runner as runner_module

@@ -26,10 +26,13 @@ class Bell:
         self._waiting: dict[Wake, None] = {}
 
     def ring(self) -> None:
-        """Call all that wait. They must not raise."""
+        """Call all that wait. What one raises hurts neither the others nor the writer."""
         self.rung = True
         for wake in tuple(self._waiting):
-            wake()
+            try:
+                wake()
+            except Exception:
+                log.exception("tidelog: a reader failed")
 
     def add(self, wake: Wake) -> None:
         """Call `wake` at every ring from now on."""
@@ -100,4 +103,4 @@ class Turn:
             try:
                 call()
             except Exception:
-                log.exception("tidelog: serving a cursor failed")
+                log.exception("tidelog: a reader failed")

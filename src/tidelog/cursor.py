@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from tidelog.bell import Bell, Turn, Waiter
 from tidelog.errors import CursorAhead, NotFound
@@ -10,6 +12,8 @@ from tidelog.log import Position, Record, run_log
 from tidelog.seams import BATCH_BYTES, Peeking, Store
 
 
+TURN: Final = 0.0005
+"""Seconds within which records count as one burst: about a turn of a busy loop."""
 Meanwhile = Callable[[Sequence[Record]], bool]
 """Takes records while a cursor waits, without a task; False if it cannot take them now."""
 
@@ -22,8 +26,8 @@ class Cursor:
     """
 
     __slots__ = (
-        "_bell", "_interrupted", "_meanwhile", "_peek", "_scheduled", "_store", "_turn", "_waiter",
-        "batch", "ended", "log", "position",
+        "_bell", "_interrupted", "_loop", "_meanwhile", "_peek", "_scheduled", "_served_at", "_store", "_turn",
+        "_waiter", "batch", "ended", "log", "position",
     )  # fmt: skip
 
     def __init__(
@@ -33,6 +37,7 @@ class Cursor:
         self.position = position
         self.batch = batch
         self.ended = False
+        self._loop = asyncio.get_running_loop()
         self._store = store
         self._peek = store.peek if isinstance(store, Peeking) else None
         self._turn = turn or Turn()
@@ -41,6 +46,7 @@ class Cursor:
         self._bell: Bell | None = None
         self._meanwhile: Meanwhile | None = None
         self._scheduled = False
+        self._served_at = 0.0
         self._interrupted = False
 
     async def next(self, timeout: float | None = None, meanwhile: Meanwhile | None = None) -> Sequence[Record]:
@@ -58,6 +64,7 @@ class Cursor:
                 self._meanwhile = meanwhile if self._peek is not None else None
                 try:
                     if not await self._waiter.wait(timeout):
+                        self._waiter.woken = bool(timeout)  # read next time: a ring that was lost costs one time-out
                         return ()
                 finally:
                     self._meanwhile = None
@@ -86,8 +93,12 @@ class Cursor:
             self._bell.add(self._rung)
         self._waiter.woken = False
         page = self._peek(self.log, self.position, self.batch) if self._peek is not None else None
-        if page is None:
-            page = await self._store.read(self.log, self.position, self.batch)
+        try:
+            if page is None:
+                page = await self._store.read(self.log, self.position, self.batch)
+        except BaseException:
+            self._waiter.woken = True  # nothing is read: the next call begins with it
+            raise
         self.ended = page.ended
         if page.more:
             self._waiter.woken = True
@@ -96,22 +107,31 @@ class Cursor:
         return page.records
 
     def _rung(self) -> None:
+        """The first record of a burst goes at once, in the turn in which it was stored; the rest goes together in the next."""
         if self._meanwhile is None:
             self._waiter.wake()
         elif not self._scheduled:
-            self._scheduled = True
-            self._turn.soon(self._serve)
+            now = self._loop.time()
+            if now - self._served_at >= TURN:
+                self._served_at = now
+                self._serve()
+            else:
+                self._scheduled = True
+                self._turn.soon(self._serve)
 
     def _serve(self) -> None:
         """Offer what is new to `meanwhile`; wake the task for what it cannot take."""
-        self._scheduled = False
+        self._scheduled = taken = False
         meanwhile, peek = self._meanwhile, self._peek
-        if meanwhile is not None and peek is not None:
-            page = peek(self.log, self.position, self.batch)
-            if page is not None and not page.more and not page.ended and page.records and meanwhile(page.records):
-                self.position = page.records[-1].seq
-                return
-        self._waiter.wake()
+        try:
+            page = peek(self.log, self.position, self.batch) if meanwhile is not None and peek is not None else None
+            if meanwhile is not None and page is not None and page.records and not page.more and not page.ended:
+                taken = meanwhile(page.records)
+                if taken:
+                    self.position = page.records[-1].seq
+        finally:
+            if not taken:
+                self._waiter.wake()
 
 
 async def check_position(store: Store, position: Position) -> None:

@@ -19,6 +19,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     data: bytes | None
     event: str | None = None
     id: bytes | None = None
+    bare: bool = False
+    """`data` is bare text, which may hold line ends; JSON never does."""
 
 
 def safe_name(text: str, instead: str) -> str:

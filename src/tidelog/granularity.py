@@ -49,7 +49,7 @@ def parse(merge: str | None, chunk: str | None) -> Granularity:
 
 
 def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d{1,5}(?:\.\d{1,6})?)(ms|s)?", text)
+    found = re.fullmatch(r"([0-9]{1,5}(?:\.[0-9]{1,6})?)(ms|s)?", text)
     if found is None or (value := float(found[1]) / (1 if found[2] == "s" else 1000)) > MERGE_LIMIT:
         raise InvalidRequest("merge must be a time up to 1s, like 20ms.")
     return value

@@ -3,7 +3,7 @@
 The tricky rules first. Only the pull is cancellable: `stop` cancels the task while it waits for the source and at no other
 time, and the cancellation is taken back before the source is closed, so that its `finally` blocks may wait.
 The source is opened, advanced and closed by this task alone, in its context. Records are appended by whoever calls `_accept`
-(always on the loop); the store takes one append at a time and the next batch gathers meanwhile.
+(always on the loop).
 """
 
 from __future__ import annotations
@@ -11,28 +11,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
 
 from tidelog import events as e
-from tidelog import head as heads
 from tidelog.alarm import Alarm
 from tidelog.closing import close, throw, unwrapped
-from tidelog.errors import Conflict, InvalidEvent, StoreError, TidelogError, TooLarge
-from tidelog.grammar import Grammar
+from tidelog.errors import InvalidEvent, TidelogError, TooLarge
 from tidelog.head import Head
 from tidelog.limits import Limits
-from tidelog.log import Lease, Record, run_log
+from tidelog.log import Lease
 from tidelog.seams import Store, Translator
 from tidelog.stitch import Stitch
 from tidelog.viewers import Viewers
+from tidelog.writer import PENDING_BYTES, Writer
 
 log = logging.getLogger("tidelog")
 
-PENDING_BYTES: Final = 256 * 1024
-"""What may wait for the append in flight before the source is held."""
 EMIT_BYTES: Final = 4 * 1024 * 1024
 """What `emit`, which cannot wait, may add on top before it raises."""
 BREATH: Final = 32
@@ -66,40 +62,35 @@ class Run:
         """The exception that ended the run, for the request that waits for its status."""
         self.partial: str = ""
         """For a run that continues another: the text so far."""
-        self.last = 1
-        """The last record that was accepted, stored or not."""
-        self.lost: BaseException | None = None
-        """Why the log could not be written to its end, if so; the ending is then still owed."""
         self.viewers = Viewers()
         self.loop = asyncio.get_running_loop()
-        self.done: asyncio.Future[None] = self.loop.create_future()
-        self._store = store
-        self._name = run_log(head.run)
-        self._lease = lease
+        self._writer = Writer(store, head, lease, first=first, limits=limits, moved=self._moved)
+        self.done = self._writer.done
         self._values = values
-        self._grammar = Grammar()
-        self._grammar.accept(first)
-        self._pending: list[Record] = []
-        self._pending_bytes = 0
-        self._bytes = 0
-        self._inflight: asyncio.Future[None] | None = None
-        self._usage = e.TokenUsage()
         self._reason: tuple[e.Outcome, e.Error | None] | None = None
-        self._finished = False
         self._task: asyncio.Task[None] | None = None
         self._pulling = False
         self._cancelled = False
         self._closing = False
-        self._same_part: bytes | None = None
-        """How a delta of the open text part begins, while one follows the other."""
         self._room: asyncio.Future[None] | None = None
         self._alarm = Alarm(self.loop, self._late)
-        self._ends_at = self.loop.time() + limits.total_timeout
+        self._due = self._ends_at = self.loop.time() + limits.total_timeout
+        """When the next chunk is late."""
+
+    @property
+    def last(self) -> int:
+        """The last record that was accepted, stored or not."""
+        return self._writer.last
+
+    @property
+    def lost(self) -> BaseException | None:
+        """Why the log could not be written to its end, if so; the ending is then still owed."""
+        return self._writer.lost
 
     @property
     def outcome(self) -> e.Outcome | None:
         """How the run ended, or None while it lives."""
-        return self._reason[0] if self._finished and self._reason else None
+        return self._reason[0] if self._writer.finished and self._reason else None
 
     @property
     def thread(self) -> str:
@@ -114,13 +105,14 @@ class Run:
     @property
     def error(self) -> e.Error | None:
         """Why the run ended, or None while it lives and where it ended well."""
-        return self._reason[1] if self._finished and self._reason else None
+        return self._reason[1] if self._writer.finished and self._reason else None
 
     async def work(self, opener: Opener) -> None:
         """Pull the source to its end and store the ending. Raises nothing that the source raises."""
         self._task = asyncio.current_task()
         current.set(self)
-        self._alarm.set(min(self.loop.time() + self.limits.first_event_timeout, self._ends_at))
+        self._due = self.loop.time() + self.limits.first_event_timeout
+        self._alarm.set(min(self._due, self.loop.time() + self.limits.gap_timeout, self._ends_at))
         try:
             await self._produce(opener)
         finally:
@@ -134,7 +126,7 @@ class Run:
 
     async def emit_in_turn(self, value: Any) -> None:
         """`emit`, once there is room: for other threads, which can wait."""
-        while self._pending_bytes > PENDING_BYTES and self._reason is None:
+        while self._writer.behind and self._reason is None:  # noqa: ASYNC110 - many threads may wait, none is woken by name
             await asyncio.sleep(0.005)
         self.emit(value)
 
@@ -143,7 +135,7 @@ class Run:
         try:
             for event in events:
                 for each in self._values.feed(event):
-                    self._accept(each)
+                    self._writer.accept(each)
         except TidelogError as error:
             self._fail(error)
 
@@ -152,12 +144,12 @@ class Run:
 
         Raises `InvalidEvent` for what the grammar forbids or after the end, `TooLarge` when far more is emitted than stored.
         """
-        if self._pending_bytes > EMIT_BYTES:
+        if self._writer.pending_bytes > EMIT_BYTES:
             raise TooLarge("emit() is faster than the store; yield events instead.")
         if self._reason is not None:
             raise InvalidEvent("the run is ending")
         for event in self._values.feed(value):
-            self._accept(event)
+            self._writer.accept(event)
 
     def stop(self) -> None:
         """End the run as `stopped`. Later calls, and calls after the end, do nothing."""
@@ -178,7 +170,7 @@ class Run:
             await self._pull(chunks, translator)
             if self._reason is None:
                 for event in translator.end():
-                    self._accept(event)
+                    self._writer.accept(event)
                 self._end("completed")
         except asyncio.CancelledError as error:
             cancelled = error
@@ -192,7 +184,8 @@ class Run:
     async def _pull(self, chunks: AsyncIterator[Any], translator: Translator) -> None:
         if self._reason is not None:
             return
-        taken, gap = 0, self.limits.gap_timeout
+        writer, lockstep = self._writer, self.limits.lockstep is not None
+        taken, gap, time = 0, self.limits.gap_timeout, self.loop.time
         self._pulling = True
         try:
             async for chunk in chunks:
@@ -200,8 +193,8 @@ class Run:
                 if self._reason is not None:
                     break  # a source may swallow its cancellation and go on
                 try:
-                    if self._same_part is not None and type(chunk) is str and chunk:
-                        self._more_text(chunk)
+                    if writer.same_part is not None and type(chunk) is str and chunk:
+                        writer.more_text(chunk)
                     else:
                         self._translate(translator, chunk)
                 except (InvalidEvent, TooLarge) as error:
@@ -209,13 +202,13 @@ class Run:
                     self._expect_close()
                     await throw(chunks, error)
                 taken += 1
-                if self._pending_bytes > PENDING_BYTES or self.limits.lockstep is not None:
+                if lockstep or writer.pending_bytes > PENDING_BYTES:
                     await self._wait_for_room()
                 if taken % BREATH == 0:
                     await asyncio.sleep(0)
                 if self._reason is not None:
                     break
-                self._alarm.set(min(self.loop.time() + gap, self._ends_at))
+                self._due = time() + gap
                 self._pulling = True
         finally:
             self._pulling = False
@@ -250,110 +243,45 @@ class Run:
     def _translate(self, translator: Translator, chunk: Any) -> None:
         event = None
         for event in translator.feed(chunk):
-            self._accept(event)
+            self._writer.accept(event)
         if type(event) is e.TextDelta and type(chunk) is str and translator is self._values:
-            self._same_part = e.delta_prefix(event.part)
-
-    def _more_text(self, text: str) -> None:
-        """Text after text of the same part, the hot path: there is nothing to decide, only to encode."""
-        data = e.encode_delta(self._same_part or b"", text)
-        self._check(len(data))
-        self._push(data)
-
-    def _accept(self, event: e.Event) -> None:
-        if self._finished:
-            return  # the log is lost, or was ended without its source
-        self._same_part = None
-        data = e.encode(event)
-        self._check(len(data) if type(event) is not e.TextSnapshot else 0)
-        self._grammar.accept(event)
-        if type(event) is e.Usage:
-            self._usage = e.TokenUsage(event.input, event.output, event.source)
-        self._push(data)
-
-    def _check(self, size: int) -> None:
-        limits = self.limits
-        if size > limits.max_event_bytes:
-            raise TooLarge(f"An event of {size} bytes is over max_event_bytes ({limits.max_event_bytes}).")
-        if self._bytes + size > limits.max_run_bytes or self.last >= limits.max_run_records:
-            raise TooLarge("The run is over its limit of bytes or records.")
-
-    def _push(self, data: bytes) -> None:
-        """Number the event; append it at once if nothing is in flight. The ending goes as one batch."""
-        seq = self.last = self.last + 1
-        size = len(data)
-        self._bytes += size
-        record = Record(seq, time.time(), data, self._lease.epoch)
-        if self._inflight is None and not self._finished:
-            self._append([record])
-        else:
-            self._pending_bytes += size
-            self._pending.append(record)
-        if self.limits.lockstep is not None:
-            self.viewers.wrote(seq, self._bytes)
-
-    def _flush(self) -> None:
-        batch, self._pending, self._pending_bytes = self._pending, [], 0
-        self._append(batch, self._last_head() if self._finished else None)
-
-    def _append(self, batch: list[Record], head: bytes | None = None) -> None:
-        after, ended = batch[0].seq - 1, head is not None
-        ack = self._store.append(self._name, after, batch, lease=self._lease, head=head, ended=ended)
-        if not ack.done():
-            self._inflight = ack
-            ack.add_done_callback(self._stored)
-        elif ended or ack.cancelled() or ack.exception() is not None:
-            self._stored(ack)
-
-    def _stored(self, ack: asyncio.Future[None]) -> None:
-        self._inflight = None
-        error = ack.exception() if not ack.cancelled() else StoreError()
-        if error is not None:
-            self._lose(error)
-        elif self._pending:
-            self._flush()
-        elif self._finished and not self.done.done():
-            self.done.set_result(None)
-        self._moved()
-
-    def _lose(self, error: BaseException) -> None:
-        """The store refused: nothing can be added any more. What was not stored was shown to nobody."""
-        level = logging.WARNING if isinstance(error, Conflict) else logging.ERROR
-        log.log(level, "run %s: the log is lost to this process: %s", self.id, error)
-        self.lost = error
-        self._pending, self._pending_bytes = [], 0
-        self._finished = True
-        lost = e.Error.of("store_unavailable")
-        if self._reason is None:
-            self._end("failed", lost)
-        else:
-            self._reason = ("failed", self._reason[1] or lost)
-        if not self.done.done():
-            self.done.set_result(None)
+            self._writer.same_part = e.delta_prefix(event.part)
 
     async def _wait_for_room(self) -> None:
         """Hold the source while the store, or under lockstep the slowest viewer, is behind. The run's clocks stop."""
-        while self._reason is None and (self._pending_bytes > PENDING_BYTES or self._outruns_viewers()):
-            self._alarm.set(self._ends_at)
+        while self._reason is None and (self._writer.behind or self._outruns_viewers()):
+            self._due = self._ends_at
             self._room = self.loop.create_future()
             self.viewers.on_move = self._moved
             await self._room
         self._room = self.viewers.on_move = None
 
     def _outruns_viewers(self) -> bool:
-        return self.limits.lockstep is not None and self._bytes - self.viewers.seen_bytes() > self.limits.lockstep
+        if self.limits.lockstep is None:
+            return False
+        self.viewers.wrote(self._writer.last, self._writer.bytes)
+        return self._writer.bytes - self.viewers.seen_bytes() > self.limits.lockstep
 
     def _moved(self) -> None:
+        """Something was stored, a viewer went on, or the log was lost: which is how the run ends, whatever was decided."""
+        if self._writer.lost is not None:
+            lost = e.Error.of("store_unavailable")
+            if self._reason is None:
+                self._end("failed", lost)
+            self._reason = ("failed", (self._reason and self._reason[1]) or lost)
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
 
     def _late(self) -> None:
-        """The alarm: a limit of time has passed."""
-        if not self._closing:
+        """The alarm: a limit of time has passed, or has moved on since."""
+        limit = min(self._due, self._ends_at)
+        if not self._closing and self.loop.time() < limit:
+            self._alarm.set(min(limit, self.loop.time() + self.limits.gap_timeout))
+        elif not self._closing:
             what = "total_timeout" if self.loop.time() >= self._ends_at else "first_event_timeout or gap_timeout"
             log.warning("run %s: over its %s", self.id, what)
             self._end("timed_out", e.Error.of("timed_out"))
-        elif not self._finished:
+        elif not self._writer.finished:
             log.warning("run %s: its source does not close; ended without it", self.id)
             self._finish()
 
@@ -381,18 +309,5 @@ class Run:
         self._end("failed", public)
 
     def _finish(self) -> None:
-        """Store the ending: close what is open, then `run.ended`. Happens once."""
-        if self._finished:
-            return
-        self._finished = True
-        outcome, error = self._reason or ("interrupted", e.Error.of("interrupted"))
-        self._reason = (outcome, error)
-        for event in (*self._grammar.closing(outcome), heads.ending(outcome, error, self._usage)):
-            self._grammar.accept(event)
-            self._push(e.encode(event))
-        if self._inflight is None:
-            self._flush()
-
-    def _last_head(self) -> bytes:
-        outcome, error = self._reason or ("interrupted", None)
-        return heads.encode(heads.ended_head(self.head, heads.ending(outcome, error, self._usage)))
+        self._reason = self._reason or ("interrupted", e.Error.of("interrupted"))
+        self._writer.finish(*self._reason)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tidelog import TidelogError
-from tidelog.apps import library
+from tidelog.apps import documents, library
 from tidelog.apps.main import make_app, without_secrets
 from tidelog.apps.page import HERE
 from tidelog.testing import Server, rebuild, serve
@@ -179,7 +179,7 @@ def test_continue_after_the_documents_changed_says_so(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
-    with pytest.raises(TidelogError, match="no file or folder of documents at .*nowhere"):
+    with pytest.raises(TidelogError, match=r"no file or folder of documents at .*nowhere"):
         make_app("memory:", str(tmp_path / "nowhere"))
 
 
@@ -194,7 +194,7 @@ def test_a_question_waits_for_the_documents(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def slow_reading(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    gate, read = threading.Event(), library.read_folder
+    gate, read = threading.Event(), documents.read_folder
 
     def waiting(*given: Any, **named: Any) -> Iterator[Any]:
         assert gate.wait(10)
@@ -222,7 +222,7 @@ def test_documents_that_cannot_be_read_are_a_status(monkeypatch: pytest.MonkeyPa
 async def test_leaving_does_not_wait_for_all_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "one.md").write_text("one")
     (tmp_path / "two.md").write_text("two")
-    books, seen, read = library.Library(str(tmp_path)), list[str](), library.read_folder
+    books, seen, read = library.Library(str(tmp_path)), list[str](), documents.read_folder
 
     def watched(*given: Any, **named: Any) -> Iterator[Any]:
         for document in read(*given, **named):
@@ -297,7 +297,9 @@ def test_only_files_of_the_page_are_served(server: Server) -> None:
 def test_every_word_of_the_page_has_both_languages() -> None:
     names = [
         re.findall(r"^ {4}(\w+):", block, re.MULTILINE)
-        for block in re.findall(r"^ {2}(?:en|zh): \{\n(.*?)^ {2}\}", (HERE / "words.js").read_text(), re.MULTILINE | re.DOTALL)
+        for block in re.findall(
+            r"^ {2}(?:en|zh): \{\n(.*?)^ {2}\}", (HERE / "words.js").read_text(), re.MULTILINE | re.DOTALL
+        )
     ]
     assert len(names) == 2
     assert names[0] == names[1]

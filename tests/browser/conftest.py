@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from tests.browser.driving import PATIENCE, stage
+
+from tidelog.testing import Process
 
 FLAGS = (
     "--no-sandbox",
@@ -60,5 +63,18 @@ async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
 
 
 @pytest.fixture
-async def page(context: BrowserContext) -> Page:
-    return await context.new_page()
+async def page(context: BrowserContext) -> AsyncIterator[Page]:
+    """A page that must not complain: no exception, and no violation of its policy."""
+    page, complaints = await context.new_page(), list[str]()
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda line: complaints.append(line.text) if "Security Policy" in line.text else None)
+    page.set_default_timeout(PATIENCE)
+    yield page
+    assert complaints == []
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """`tidelog serve` with the application of `stage.py`."""
+    with stage(tmp_path_factory.mktemp("stage")) as server:
+        yield server

@@ -1,12 +1,13 @@
-"""The application of the browser tests, for `tidelog serve stage:app`: the built-in one, a long answer of a known text
-below `/long` with the same page, and the pages that tutorials write, below `/tutorial`. `STAGE` is the folder of its stores.
+"""The application of the browser tests, for `tidelog serve tests.browser.stage:app`.
+
+It is the built-in one; below `/long`, with the same page, a long answer of a known text; below `/tutorial` the pages that
+tutorials write. `STAGE` is the folder of its stores.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,15 +17,15 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 from starlette.responses import FileResponse
+from tests.browser.story import long_text
 
-from tidelog import Data, SourceError, Sources, Tidelog, ToolEnded, ToolInput, ToolStarted
+from tidelog import Data, Source, SourceError, Sources, Tidelog, ToolEnded, ToolInput, ToolStarted
 from tidelog.apps.main import make_app
 from tidelog.apps.page import page_router
 
 HERE = Path(__file__).parent
 STORES = f"sqlite:///{os.environ.get('STAGE', '.')}"
 CORPUS = HERE.parent / "apps" / "documents" / "corpus"
-TOKENS = 500
 RATE = 250.0
 """Tokens a second of the long answer."""
 TOKEN = "s3cret"
@@ -32,14 +33,6 @@ TOKEN = "s3cret"
 
 class Ask(BaseModel):
     question: str
-    pace: float = RATE
-
-
-def long_text(question: str) -> list[str]:
-    """The tokens of the answer to this question: English, Chinese, four-byte characters, what looks like HTML or SSE."""
-    chance = random.Random(question)
-    words = ("tide", "the", "log", "ebb,", "潮汐", "日志。", "🌊", "𝒙", "<b>", "&amp;", "data:", "id:", "é", "a_b")
-    return [f"{chance.choice(words)}{number} " for number in range(TOKENS)]
 
 
 def long_app(started: Counter[str]) -> APIRouter:
@@ -54,13 +47,13 @@ def long_app(started: Counter[str]) -> APIRouter:
         if ask.question == "fail":
             raise SourceError("The tide is out.", code="rate_limited", retry_after=7)
         yield Data(name="question", data=ask.question)
-        yield Sources([{"id": "s1", "title": "<i>Tides</i>", "quote": "<img src=x onerror=alert(1)>"}])
+        yield Sources([Source(id="s1", title="<i>Tides</i>", quote="<img src=x onerror=alert(1)>")])
         loop = asyncio.get_running_loop()
         due = loop.time()
         for token in long_text(ask.question):
             await asyncio.sleep(max(0.0, due - loop.time()))
             yield token
-            due += 1 / ask.pace
+            due += 1 / RATE
 
     @router.get("/started")
     def count(question: str) -> int:
@@ -69,19 +62,19 @@ def long_app(started: Counter[str]) -> APIRouter:
     return router
 
 
+def check(given: Annotated[HTTPAuthorizationCredentials, Depends(HTTPBearer())]) -> None:
+    if given.credentials != TOKEN:
+        raise HTTPException(401, "Unknown token.")
+
+
 def tutorial() -> APIRouter:
     """Endpoints as tutorials have them, and their pages."""
     tide = Tidelog("memory:")
     router = APIRouter()
     router.include_router(tide.router)
-    bearer = HTTPBearer()
-
-    def check(given: Annotated[HTTPAuthorizationCredentials, Depends(bearer)]) -> None:
-        if given.credentials != TOKEN:
-            raise HTTPException(401, "Unknown token.")
 
     async def story(question: str) -> AsyncIterator[Any]:
-        yield Sources([{"id": "s1", "title": "Tide tables", "quote": "High water at noon."}])
+        yield Sources([Source(id="s1", title="Tide tables", quote="High water at noon.")])
         yield ToolStarted(call="c1", name="moon")
         yield ToolInput(call="c1", input={"day": 3})
         yield ToolEnded(call="c1", output="full")

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from playwright.async_api import Page, expect
 
-from tidelog.testing import Process, serve_process
+from tidelog.testing import Process
 
-HERE = Path(__file__).parent
 TOKEN = "s3cret"
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    with serve_process("stage:app", cwd=HERE, env={"STAGE": str(tmp_path_factory.mktemp("stage"))}) as server:
-        yield server
 
 
 async def opened(page: Page, server: Process, name: str, **query: str) -> None:
@@ -53,14 +43,14 @@ async def test_event_source_of_bare_text(page: Page, server: Process) -> None:
     assert await text(page, "output") == "The sea\nsays: why 潮汐 🌊 "
 
 
-async def test_event_source_comes_back_by_itself_to_one_run(page: Page, server: Process) -> None:
-    """The page knows nothing of resuming; the browser sends Last-Event-ID to the URL that started the run."""
+async def test_event_source_comes_back_to_the_url_that_started_the_run(page: Page, server: Process) -> None:
+    """As the browser does by itself, here with the query that stands for its header: it is one run, told once."""
     await page.goto(f"{server.url}/tutorial/text.html?question=none")
     found = await page.evaluate(
         """async () => {
-          const seen = [], ids = [];
+          const seen = [], ids = [], url = "stream?dialect=sse-text&question=again";
           for (let turn = 0; turn < 2; turn++) {
-            const source = new EventSource("stream?dialect=sse-text&question=again" + (ids.length ? "&last_event_id=" + ids.at(-1) : ""));
+            const source = new EventSource(turn ? `${url}&last_event_id=${ids.at(-1)}` : url);
             await new Promise((resolve) => {
               source.onmessage = (event) => {
                 seen.push(event.data);

@@ -22,7 +22,7 @@ SCRIBE = Path(__file__).with_name("scribe.py")
 
 
 def killed_after(url: str, lines: int) -> dict[str, int]:
-    """Let the scribe write until it has acknowledged so much, kill it; the last number that it acknowledged for each log."""
+    """Let the scribe write so much, kill it; the last number that it acknowledged for each log."""
     acknowledged: dict[str, int] = {}
     with subprocess.Popen([sys.executable, SCRIBE, url], stdout=subprocess.PIPE, text=True) as scribe:
         assert scribe.stdout is not None

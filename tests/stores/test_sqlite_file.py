@@ -1,4 +1,4 @@
-"""The file of a SQLite store: its address, whose it is, its version, what is left in it after a drop, a disk that is full."""
+"""The file of a SQLite store: its address, whose it is, its version, what a drop leaves in it, a disk that is full."""
 
 from __future__ import annotations
 
@@ -69,11 +69,15 @@ async def test_every_option_is_in_force(tmp_path: Path) -> None:
 # Whose file it is
 
 
+def content(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
+
+
 async def refused(path: Path) -> str:
-    before = path.read_bytes() if path.is_file() else b""
+    before = content(path)
     with pytest.raises(Unavailable) as refusal:
         await SqliteStore(f"sqlite:///{path}").start("one")
-    assert (path.read_bytes() if path.is_file() else b"") == before
+    assert content(path) == before
     return str(refusal.value)
 
 

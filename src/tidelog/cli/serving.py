@@ -70,6 +70,7 @@ class Watched:
         self._line = line
         self._failed: BaseException | None = None
         self._interrupts = 0
+        self._up = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "lifespan":
@@ -91,6 +92,9 @@ class Watched:
             for message in held:
                 await send(self._quietened(message, error))
             raise
+        finally:
+            if not (held or self._up):  # an application without a lifespan: uvicorn serves it all the same
+                self._started()
 
     def _quietened(self, message: Any, error: BaseException) -> Any:
         """The message without its traceback, where a sentence or nothing at all says it better."""
@@ -109,6 +113,7 @@ class Watched:
             raise Trouble("The application did not start.")
 
     def _started(self) -> None:
+        self._up = True
         typer.echo(self._line)
         sys.stdout.flush()
         task, loop, before = asyncio.current_task(), asyncio.get_running_loop(), signal.getsignal(signal.SIGINT)

@@ -21,8 +21,9 @@ class Native:
 
     def encode(self, record: Record) -> Iterable[Frame]:
         """One frame a record."""
-        data = b'{"seq":%d,%b' % (record.seq, record.data[1:])
-        return (Frame(data, None, b"%b.%d.%d" % (self._run, record.epoch, record.seq)),)
+        seq = record.seq
+        data = b'{"seq":%d,%b' % (seq, record.data[1:])
+        return (Frame(data, None, b"%b.%d.%d" % (self._run, record.epoch, seq)),)
 
     def prelude(self) -> Iterable[Frame]:
         """Nothing: any suffix of a native stream is legal."""

@@ -24,7 +24,7 @@ class Text:
         """The text of a delta or snapshot."""
         event = e.decode(record.data)
         if isinstance(event, e.TextDelta | e.TextSnapshot):
-            return (Frame(utf8(event.text), None, b"%b.%d.%d" % (self._run, record.epoch, record.seq)),)
+            return (Frame(utf8(event.text), None, b"%b.%d.%d" % (self._run, record.epoch, record.seq), True),)
         if isinstance(event, e.RunEnded):
             self.broken = event.outcome not in ("completed", "stopped")
         return ()

@@ -85,7 +85,7 @@ class SseText(Simple):
 
     def text(self, text: str) -> Frame:
         """The text itself. A CR in it reaches the page as LF: SSE has no way to carry it."""
-        return Frame(utf8(text))
+        return Frame(utf8(text), bare=True)
 
 
 _RESERVED = frozenset({"error", "done", "retrieval_done", "tool_start", "tool_end", "message", "open"})

@@ -30,7 +30,7 @@ from tidelog.server.links import Links, route_of
 from tidelog.server.negotiate import Form, may_be_event_source, negotiate, resume_position
 from tidelog.server.options import CancelAfter, Options
 from tidelog.server.status import json_response, problem, status_of
-from tidelog.server.view import RETRY, Peer, View, ViewSettings
+from tidelog.server.view import LEFT, RETRY, Peer, View, ViewSettings
 from tidelog.transcript import Fold
 
 NO_STORE: Final = "private, no-store, no-transform"
@@ -227,6 +227,7 @@ class _Answer:
     async def stream(self, scope: Scope, send: Send, *, peer: Peer, position: int) -> None:
         """Answer as a stream behind `position`."""
         if peer.left:
+            await LEFT(scope, _no_receive, send)
             return
         sse = self._form.framing.media_type.startswith("text/event-stream")
         if position and await nothing_left(self._runner, self._head.run, position, self._form):
@@ -247,6 +248,7 @@ class _Answer:
 
         await self._wait(peer, None, folded)
         if peer.left:
+            await LEFT(scope, _no_receive, send)
             return
         await self._raise_early_failure(scope, run)
         found = fold.result()

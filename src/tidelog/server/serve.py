@@ -86,16 +86,23 @@ class Connection:
     out here, byte for byte as many: nobody holds it back or changes it.
     """
 
+    __slots__ = ("_broken", "_cycle", "_flow", "_passed", "_transport")
+
     def __init__(self, cycle: RequestResponseCycle) -> None:
         self._cycle = cycle
         self._flow = cycle.flow
         self._transport = cycle.transport
         self._passed = 0
+        self._broken = False
 
     async def send(self, message: Any) -> None:
         """The server's own `send`, counting the body."""
+        body = message["type"] == "http.response.body"
+        if body and self._broken and not message.get("more_body", False):
+            self._close()
+            return
         await self._cycle.send(message)
-        if message["type"] == "http.response.body":
+        if body:
             self._passed += len(message.get("body", b""))
 
     def write(self, data: bytes, sent: int) -> bool:
@@ -106,6 +113,18 @@ class Connection:
         self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         return True
 
+    def break_off(self) -> None:
+        """Let the end of the body, when it comes, be no end: what was sent before arrives, and the client sees that it is cut.
+
+        Some layers end a body whatever happened below them, so it cannot be told by leaving it open, or by raising.
+        """
+        self._broken = True
+
     def abort(self) -> None:
         """Cut the connection; what was not sent is lost."""
         self._transport.abort()
+
+    def _close(self) -> None:
+        self._cycle.disconnected = True
+        self._cycle.message_event.set()
+        self._transport.close()

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tidelog.cursor import Cursor
@@ -16,6 +17,7 @@ from tidelog.errors import Gone
 from tidelog.head import Head
 from tidelog.log import run_log
 from tidelog.runner import Runner
+from tidelog.seams import Dialect
 from tidelog.server.negotiate import Form
 from tidelog.transports.deliver import HEARTBEAT, SEND_TIMEOUT, Delivery, Pacing
 
@@ -61,6 +63,10 @@ class Peer:
             self._gone()
 
 
+LEFT: Final = Response(status_code=499)
+"""The answer that nobody hears: layers around an endpoint take none at all for an error."""
+
+
 class View:
     """One answer that is a stream."""
 
@@ -100,11 +106,23 @@ class View:
         finally:
             self._runner.draining.discard(delivery.send_away)
             peer.when_gone(None)
-        if how in ("ended", "sent_away") and not (dialect.broken and error_marker is None):
-            marker = (error_marker or "").encode() if dialect.broken else b""
-            await send({"type": "http.response.body", "body": marker, "more_body": False})
-        elif connection is not None:
-            connection.abort()  # elsewhere the server cuts it, since the body is not complete
+        if how == "stalled" and connection is not None:
+            connection.abort()
+        elif how in ("ended", "sent_away"):
+            await _finish(send, dialect, connection, error_marker)
+
+
+async def _finish(send: Send, dialect: Dialect, connection: Any, error_marker: str | None) -> None:
+    """End the body, so that it looks complete only if it is."""
+    marker = b""
+    if dialect.broken:
+        if error_marker is not None:
+            marker = error_marker.encode()
+        elif connection is None:
+            return  # the server cuts what is not complete
+        else:
+            connection.break_off()
+    await send({"type": "http.response.body", "body": marker, "more_body": False})
 
 
 def _start(media_type: str, headers: Headers) -> dict[str, object]:

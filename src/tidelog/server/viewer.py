@@ -13,7 +13,7 @@ from tidelog.log import Tail, run_log
 from tidelog.seams import BATCH_BYTES
 from tidelog.server.negotiate import Form
 from tidelog.server.response import NO_STORE, STREAM_HEADERS, Edge, nothing_left
-from tidelog.server.view import Peer, View
+from tidelog.server.view import LEFT, Peer, View
 
 
 class CursorResponse(Response):
@@ -62,6 +62,7 @@ class CursorResponse(Response):
         peer.when_gone(None)
         cursor.close()
         if peer.left:
+            await LEFT(scope, _silent, send)
             return
         kind = registry.dialect("native") if self._form.kind == "json" else self._form.dialect
         dialect = kind(self._head.run)

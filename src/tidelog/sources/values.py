@@ -78,7 +78,7 @@ def _data(value: Any) -> e.Data:
     if isinstance(value, Mapping):
         return e.Data(data=dict(value))
     dump = getattr(value, "model_dump", None)
-    if callable(dump):
+    if callable(dump) and not isinstance(value, type):
         return e.Data(name=type(value).__name__, data=dump(mode="json"))
     if isinstance(value, msgspec.Struct) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
         return e.Data(name=type(value).__name__, data=msgspec.to_builtins(value))

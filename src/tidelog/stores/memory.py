@@ -79,7 +79,7 @@ class MemoryStore:
         self, log: str, after: int, records: Sequence[Record], *, lease: Lease, head: bytes | None = None, ended: bool = False
     ) -> asyncio.Future[None]:
         found = self._logs.get(log)
-        if found is None or found.lease != lease:
+        if found is None or (found.lease is not lease and found.lease != lease):
             return _failed(Conflict(f"{log} is not ours"))
         kept = found.records
         if after == found.call and kept[after:] == list(records) and (records or (ended and found.ended)):

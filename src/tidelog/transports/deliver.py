@@ -46,6 +46,11 @@ class Pacing(NamedTuple):
 class Delivery:
     """Serves one viewer. `leave` and `send_away` may be called by other tasks of the loop at any time."""
 
+    __slots__ = (
+        "_alarm", "_cursor", "_dialect", "_direct", "_framing", "_holder", "_how", "_loop", "_meanwhile", "_pacing", "_sent",
+        "_sent_at", "_spoke_at", "_task", "_window", "_write", "_writing", "moved",
+    )  # fmt: skip
+
     def __init__(
         self,
         cursor: Cursor,

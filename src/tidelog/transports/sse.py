@@ -24,7 +24,7 @@ class Sse:
         data = frame.data
         if data is None:
             return b"id: %b\n\n" % (frame.id or b"")
-        if b"\n" in data or b"\r" in data:
+        if frame.bare:
             data = _BREAK.sub(b"\ndata: ", data)
         if frame.event is None and not self._retry and frame.id is not None:
             return b"id: %b\ndata: %b\n\n" % (frame.id, data)

@@ -3,7 +3,7 @@
 const FENCE = /^\s*(`{3,}|~{3,})\s*([^`]*)$/;
 const ITEM = /^(\s*)([-*+•]|\d{1,9}[.)]|\d{1,2}、)\s+(.*)$/;
 const RULE = /^\s*\|?[\s:|-]*-[\s:|-]*$/;
-const INLINE = /(`+)(?!`)(.+?)(?<!`)\1(?!`)|\*\*(\S.*?)\*\*|\[([^\[\]]+)\]\((https?:\/\/[^\s()]+)\)|(?<=^|\s)\[(\d{1,2})\]/gs;
+const INLINE = /(`+)(?!`)(.+?)(?<!`)\1(?!`)|\*\*(\S.*?)\*\*|\[([^\[\]]+)\]\((https?:\/\/[^\s()]+)\)|(?<=^|\s)\[(\d{1,2})\](?!\()/gs;
 
 /** Makes `root` show `text`; what is shown already and stays the same is not touched. `cite(n)` makes the mark of a source. */
 export function paint(root, text, cite) {

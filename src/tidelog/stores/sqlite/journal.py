@@ -204,16 +204,15 @@ class Journal:
             block = encode(records)
             size = len(block)
             index.append(pack_entry(live.mark, live.id, live.epoch, after + 1, len(records), offset, size))
-            if not size:
-                continue
-            parts.append(block)
-            offset += size
-            if not live.blocks:
-                live.number = group.number
-                live.since = self._now
-                self._aging[live] = None
-            live.blocks.append(block)
-            live.block_bytes += size
+            if size:
+                parts.append(block)
+                offset += size
+                if not live.blocks:
+                    live.number = group.number
+                    live.since = self._now
+                    self._aging[live] = None
+                live.blocks.append(block)
+                live.block_bytes += size
         return b"".join(index), b"".join(parts)
 
     def _chunks(self, group: Group) -> list[Chunk]:

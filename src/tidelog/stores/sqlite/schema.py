@@ -100,7 +100,7 @@ def prepare(place: Place) -> None:
         connection = apsw.Connection(place.path)
         try:
             connection.set_busy_timeout(int(place.busy * 1000))
-            _check(connection, place.path)
+            _check_in_snapshot(connection, place.path)
             if connection.execute("PRAGMA journal_mode=WAL").get != "wal":
                 raise Unavailable(f"{place.path} cannot be switched to write-ahead logging.")
             _migrate(connection, place.path)
@@ -141,8 +141,15 @@ def _check(connection: apsw.Connection, path: str) -> int:
     return version
 
 
+def _check_in_snapshot(connection: apsw.Connection, path: str) -> int:
+    """The same while others may be creating the file."""
+    with connection:
+        version = _check(connection, path)
+    return version
+
+
 def _migrate(connection: apsw.Connection, path: str) -> None:
-    if _check(connection, path) == len(MIGRATIONS):
+    if _check_in_snapshot(connection, path) == len(MIGRATIONS):
         return
     connection.execute("BEGIN IMMEDIATE")
     try:

@@ -26,7 +26,7 @@ POLL: Final = 0.1
 READERS: Final = 4
 CHECKPOINT_PAGES: Final = 1000
 """The write-ahead log is copied back when it is this long, and restarted when it is RESTART times as long."""
-RESTART: Final = 4
+RESTART: Final = 16
 TRUNCATE_ATTEMPTS: Final = 50
 CHECKPOINT_BUSY_MS: Final = 100
 """How long a checkpoint that has to wait for readers may keep the writer waiting."""
@@ -63,8 +63,9 @@ class Writer:
     def start(self, enter: Callable[[Transaction], int]) -> int:
         """Take a lease, in the calling thread, then go on in our own; the lease's row. Raises `Unavailable`."""
         try:
-            with self._connection:
-                self._row = enter(Transaction(self._connection, self._owner, 0))
+            self._connection.execute("BEGIN IMMEDIATE")  # a read that turns into a write would not wait for others
+            self._row = enter(Transaction(self._connection, self._owner, 0))
+            self._connection.execute("COMMIT")
         except apsw.Error as error:
             self._connection.close()
             raise Unavailable(f"{self._place.path} cannot be written: {error}.") from error

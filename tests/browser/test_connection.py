@@ -1,0 +1,241 @@
+"""The page and its connection in Chromium: reloads, cuts, second tabs, a server that dies. What must never happen to a reader."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import statistics
+from pathlib import Path
+
+import pytest
+from playwright.async_api import BrowserContext, Page, Route, expect
+from tests.browser.driving import LOCK, answer, ask, ended, run_of, stage, started, when
+from tests.browser.story import TOKENS, long_text
+from tests.conftest import SOAK, count
+
+from tidelog.testing import Process
+
+pytestmark = pytest.mark.anyio
+
+FIRST_TEXT = 500
+"""ms from the first request for a run to its first text, after a reload."""
+WHEN_FIRST = """
+let asked = 0;
+const fetched = window.fetch;
+window.fetch = (...given) => {
+  if (String(given[0]).includes("/events")) asked ||= performance.now();
+  return fetched(...given);
+};
+new MutationObserver((_, observer) => {
+  if (!document.getElementById("answer")?.textContent) return;
+  observer.disconnect();
+  window.firstText = [performance.now() - asked, performance.now()];
+}).observe(document, { childList: true, subtree: true, characterData: true });
+"""
+
+
+# Reload, at any moment
+
+
+@pytest.mark.soak
+async def test_reload_at_random_tokens(context: BrowserContext, page: Page, server: Process) -> None:
+    """So many answers, each reloaded at a random token: the text is that of an undisturbed one, and one run made it."""
+    chance, times = random.Random(5), list[tuple[float, float]]()
+    await context.add_init_script(WHEN_FIRST)
+    for turn in range(count(3, 100)):
+        question, at = f"reload {turn}", chance.randrange(1, TOKENS - 20)
+        await page.goto(f"{server.url}/long/")
+        await ask(page, question)
+        await when(page, lambda shown, at=at: shown.count(" ") >= at)  # type: ignore[misc]
+        await page.reload()
+        await ended(page)
+        assert await answer(page) == "".join(long_text(question))
+        assert await page.locator("#asked").text_content() == question
+        assert await started(page, server, question) == 1
+        times.append(await page.evaluate("window.firstText"))
+    since_asked, since_reload = zip(*times, strict=True)
+    for name, spent in (("the reconnect", since_asked), ("the reload", since_reload)):
+        print(f"first text after {name}: median {statistics.median(spent):.0f} ms, slowest {max(spent):.0f} ms")
+    assert not SOAK or max(since_asked) < FIRST_TEXT
+
+
+@pytest.mark.parametrize("how", ["reload", "by itself", "never sent"])
+async def test_cut_before_the_first_id_it_is_still_one_run(page: Page, server: Process, how: str) -> None:
+    """The server starts the run, and the page never hears of it; or the start never reaches the server."""
+    cut = asyncio.Event()
+
+    async def lose(route: Route) -> None:
+        if not cut.is_set():
+            if how != "never sent":
+                await route.fetch()
+            await route.abort("connectionreset")
+            cut.set()
+        else:
+            await route.continue_()
+
+    question = f"cut: {how}"
+    await page.route("**/long/rag", lose)
+    await page.goto(f"{server.url}/long/")
+    await ask(page, question)
+    await asyncio.wait_for(cut.wait(), 30)
+    if how == "reload":
+        await page.reload()
+    await ended(page)
+    assert await answer(page) == "".join(long_text(question))
+    assert await started(page, server, question) == 1
+
+
+async def test_a_second_tab_watches_live(context: BrowserContext, page: Page, server: Process) -> None:
+    await page.goto(f"{server.url}/long/")
+    await ask(page, "two tabs")
+    await when(page, lambda shown: shown.count(" ") > 20)
+    other = await context.new_page()
+    await other.goto(page.url)
+    seen = await when(other, bool)
+    await expect(other.locator("#turn")).to_have_attribute("data-phase", "answering")
+    await when(other, lambda shown: len(shown) > len(seen))
+    await asyncio.gather(ended(page), ended(other))
+    assert await answer(page) == await answer(other) == "".join(long_text("two tabs"))
+
+
+async def test_a_second_tab_goes_on_with_the_first(context: BrowserContext, page: Page, server: Process) -> None:
+    await page.goto(server.url)
+    await ask(page, LOCK, pace="12")
+    await when(page, bool)
+    other = await context.new_page()
+    await other.goto(page.url)
+    await other.get_by_role("button", name="Stop").click()
+    await asyncio.gather(ended(page, "stopped"), ended(other, "stopped"))
+    assert await answer(page) == await answer(other)
+    await page.get_by_role("button", name="Continue").click()
+    await expect(other).not_to_have_url(page.url)
+    await asyncio.gather(ended(page), ended(other))
+    assert run_of(page) == run_of(other)
+
+
+# A connection that breaks
+
+
+async def test_a_body_that_breaks_off_is_taken_up_again(page: Page, server: Process) -> None:
+    """Twice it ends without an ending, once in the middle of a frame; then every frame comes double."""
+    asked = list[int]()
+
+    async def broken(route: Route) -> None:
+        asked.append(int(route.request.url.rpartition("after=")[2]))
+        if len(asked) > 3:
+            await route.continue_()
+            return
+        reply = await page.request.get(
+            route.request.url, headers={"Accept": "application/x-ndjson"}, params={"wait": "5"}
+        )
+        frames = [f"data: {line}\n\n" for line in (await reply.text()).splitlines()]
+        bodies = ("".join(frames)[: sum(map(len, frames[:3])) + 9], "".join(frames) + "data: {", "".join(frames * 2))
+        await route.fulfill(content_type="text/event-stream", body=bodies[len(asked) - 1])
+
+    await page.route("**/events*", broken)
+    await page.goto(f"{server.url}/long/")
+    await ask(page, "broken")
+    await ended(page)
+    assert await answer(page) == "".join(long_text("broken"))
+    assert len(asked) == 4
+    assert asked[:2] == [0, 3]
+    assert asked == sorted(asked)
+
+
+async def test_what_is_missing_is_asked_for_again(page: Page, server: Process) -> None:
+    held = list[str]()
+
+    async def holed(route: Route) -> None:
+        held.append(route.request.url)
+        if len(held) > 1:
+            await route.continue_()
+            return
+        reply = await page.request.get(
+            route.request.url, headers={"Accept": "application/x-ndjson"}, params={"wait": "5"}
+        )
+        frames = [json.loads(line) for line in (await reply.text()).splitlines()]
+        frames.append({"seq": frames[-1]["seq"] + 5, "type": "text.delta", "part": "p1", "text": "never shown"})
+        body = "".join(f"data: {json.dumps(frame)}\n\n" for frame in frames)
+        await route.fulfill(content_type="text/event-stream", body=body)
+
+    await page.route("**/events*", holed)
+    await page.goto(f"{server.url}/long/")
+    await ask(page, "holed")
+    await ended(page)
+    assert await answer(page) == "".join(long_text("holed"))
+
+
+async def test_it_tells_that_it_is_coming_back_and_wakes_at_once(page: Page, server: Process) -> None:
+    down = True
+
+    async def refused(route: Route) -> None:
+        await (route.fulfill(status=503, headers={"Retry-After": "600"}) if down else route.continue_())
+
+    await page.route("**/events*", refused)
+    await page.goto(f"{server.url}/long/")
+    await ask(page, "away")
+    await expect(page.locator("#status")).to_have_text("Connection lost; coming back")
+    down = False
+    await page.evaluate("dispatchEvent(new Event('online'))")
+    await ended(page)
+    assert await answer(page) == "".join(long_text("away"))
+
+
+async def test_two_heartbeats_without_a_byte_are_the_end_of_a_connection(page: Page, server: Process) -> None:
+    asked, never = list[str](), asyncio.Event()
+
+    async def silent(route: Route) -> None:
+        asked.append(route.request.url)
+        if len(asked) == 1:
+            await never.wait()
+        await route.continue_()
+
+    await page.clock.install()
+    await page.route("**/events*", silent)
+    await page.goto(f"{server.url}/long/")
+    await ask(page, "silent")
+    await expect(page.locator("#status")).to_have_text("Sending the question")
+    await page.clock.fast_forward(29_000)
+    assert len(asked) == 1
+    await page.clock.fast_forward(2_000)
+    await ended(page)
+    assert len(asked) == 2
+    never.set()
+
+
+@pytest.mark.parametrize(("status", "text"), [(404, "There is no such answer here"), (410, "no longer kept")])
+async def test_a_run_that_is_gone(page: Page, server: Process, status: int, text: str) -> None:
+    if status == 410:
+        await page.route("**/events*", lambda route: route.fulfill(status=410, json={"code": "expired"}))
+    await page.goto(f"{server.url}/#run={'a' * 26}")
+    await expect(page.locator("#status")).to_contain_text(text)
+    await expect(page.locator("#stop")).to_be_hidden()
+
+
+async def test_a_failure_is_told(page: Page, server: Process) -> None:
+    await page.goto(f"{server.url}/long/")
+    await ask(page, "fail")
+    await ended(page, "failed")
+    await expect(page.locator("#status")).to_have_text("Failed: The tide is out.")
+    await expect(page.get_by_role("button", name="Retry")).to_be_visible()
+
+
+async def test_after_kill_the_page_learns_the_truth(page: Page, tmp_path: Path) -> None:
+    """The server is killed in mid-answer and started again: the page comes back by itself and is told `interrupted`."""
+    with stage(tmp_path) as first:
+        await page.goto(first.url)
+        await ask(page, LOCK, pace="12")
+        partial = await when(page, lambda shown: len(shown) > 20)
+        first.signal(signal.SIGKILL)
+        first.wait()
+        port = int(first.url.rpartition(":")[2])
+        await expect(page.locator("#status")).to_have_text("Connection lost; coming back")
+    with stage(tmp_path, port=port):
+        await ended(page, "interrupted")
+        assert (await answer(page)).startswith(partial)
+        await page.locator("#pace").select_option("0")
+        await page.get_by_role("button", name="Continue").click()
+        await ended(page)
+        assert "docks unlock --all" in await answer(page)

@@ -1,0 +1,110 @@
+"""`kill -9`: what was delivered is a prefix of what is stored, and a restart ends the orphans (spec §10)."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+from tests.conftest import count
+
+from tidelog.testing import Process, Viewer, rebuild, serve_process, transcript, watch
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 1.0
+BEAT = 0.2
+
+
+def start(folder: Path) -> Process:
+    env = {"APP_STORE": f"sqlite:///{folder}/logs.db?beat={BEAT}", "APP_LEASE_PATIENCE": str(PATIENCE)}
+    return serve_process("tests.integration.apps:app", cwd=ROOT, env=env)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TIDELOG_SOAK", raising=False)
+
+
+def reaped(process: Process, run: str) -> Viewer:
+    """A viewer that has waited for the end of an orphan: live viewers hear of it, too."""
+    viewer = watch(f"{process.url}/runs/{run}/events", timeout=15.0)
+    viewer.rest()
+    return viewer
+
+
+@pytest.mark.soak
+def test_at_random_moments(tmp_path: Path) -> None:
+    dice = random.Random(7)
+    process = start(tmp_path)
+    try:
+        for _ in range(count(3, 50)):
+            viewers = [watch(f"{process.url}/count", params={"pause": "0.001", "merge": "0"}) for _ in range(3)]
+            for viewer in viewers:
+                viewer.read(dice.randrange(1, 60))
+            process.kill()
+            for viewer in viewers:
+                viewer.rest()
+                assert not viewer.complete
+            process.__exit__(None, None, None)
+            begun, process = time.monotonic(), start(tmp_path)
+            for viewer in viewers:
+                after = reaped(process, viewer.run)
+                assert time.monotonic() - begun < 15.0
+                whole = transcript([*viewer.frames, *after.frames])
+                assert rebuild(after.frames).startswith(rebuild(viewer.frames))
+                assert [event["type"] for event in whole][-2:] == ["text.ended", "run.ended"]
+                ended = whole[-1]
+                assert (ended["outcome"], ended["error"]["code"]) == ("interrupted", "interrupted")
+                assert ended["error"]["retryable"]
+                assert after.frames[-1].id == f"{viewer.run}.2.{ended['seq']}", "a new owner, a new epoch"
+    finally:
+        process.__exit__(None, None, None)
+
+
+def test_an_orphan_can_be_resumed_and_continued(tmp_path: Path) -> None:
+    with start(tmp_path) as process:
+        viewer = watch(f"{process.url}/count", params={"merge": "0"})
+        viewer.read(4)
+        process.kill()
+        viewer.rest()
+    with start(tmp_path) as process:
+        again = watch(f"{process.url}/count", params={"merge": "0"}, last_event_id=viewer.frames[3].id, timeout=15.0)
+        rest = again.rest()
+        assert again.status == 200
+        assert transcript([*viewer.frames, *rest])[-1]["outcome"] == "interrupted"
+        state = watch(f"{process.url}/runs/{viewer.run}", accept=None).json
+        assert (state["state"], state["outcome"], state["epoch"]) == ("ended", "interrupted", 2)
+        assert state["can"] == ["retry", "continue"]
+        found = watch(f"{process.url}/runs/{viewer.run}/continue", "POST", accept=None).json
+        with watch(process.url + found["events"]) as live:
+            assert live.read(2)[1].json["text"].startswith("0 1 2 ")
+
+
+def test_a_second_process_reads_what_the_first_writes(tmp_path: Path) -> None:
+    """It tails, and it stops, a run that lives elsewhere."""
+    with start(tmp_path) as owner, start(tmp_path) as other:
+        mine = watch(f"{owner.url}/count", params={"merge": "0"})
+        mine.read(5)
+        far = watch(f"{other.url}/runs/{mine.run}/events", params={"merge": "0"})
+        far.read(20)
+        stopped = watch(f"{other.url}/runs/{mine.run}/stop", "POST", accept=None)
+        assert stopped.json == {"result": "stopped"}
+        mine.rest()
+        far.rest()
+        assert transcript(mine.frames) == transcript(far.frames)
+        assert mine.frames[-1].json["outcome"] == "stopped"
+
+
+def test_leaving_counts_across_processes(tmp_path: Path) -> None:
+    """`cancel_after(0)`: a viewer elsewhere keeps the run alive, and its leaving ends it."""
+    with start(tmp_path) as owner, start(tmp_path) as other:
+        mine = watch(f"{owner.url}/fragile")
+        mine.read(2)
+        far = watch(f"{other.url}/runs/{mine.run}/events")
+        far.read(2)
+        mine.drop()
+        assert watch(f"{owner.url}/runs/{mine.run}", accept=None).json["state"] == "running"
+        far.drop()
+        after = watch(f"{owner.url}/runs/{mine.run}/events")
+        assert after.rest()[-1].json["outcome"] == "stopped"

@@ -1,0 +1,96 @@
+"""What users yield becomes events; how it was cut changes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+import msgspec
+import pydantic
+import pytest
+
+from tidelog import events as e
+from tidelog.errors import InvalidEvent
+from tidelog.sources.values import Values
+
+
+class Model(pydantic.BaseModel):
+    a: int
+
+
+@dataclasses.dataclass
+class Plain:
+    a: int
+
+
+class Packed(msgspec.Struct):
+    a: int
+
+
+class Name(str, Enum):
+    ONE = "one"
+
+
+class Text(str):
+    pass
+
+
+TOOL = e.ToolStarted(call="c", name="n")
+
+
+def delta(text: str, part: str = "p1") -> e.TextDelta:
+    return e.TextDelta(part=part, text=text)
+
+
+FED: dict[str, tuple[Sequence[Any], Sequence[e.Event]]] = {
+    "text": (["a", "", "b"], [delta("a"), delta("b")]),
+    "subclasses of str": ([Text("a"), Name.ONE], [delta("a"), delta("one")]),
+    "nothing": ([None, b""], []),
+    "bytes, cut in a character": ([b"a\xe4", b"\xbd", b"\xa0"], [delta("a"), delta("你")]),
+    "bytes, cut for good": ([b"a\xe4"], [delta("a"), delta("\ufffd")]),
+    "bytes that are no text": ([b"a\xff"], [delta("a\ufffd")]),
+    "a dict": ([{"type": "text.delta"}], [e.Data(data={"type": "text.delta"})]),
+    "models": (
+        [Model(a=1), Plain(2), Packed(3)],
+        [e.Data(name="Model", data={"a": 1}), e.Data(name="Plain", data={"a": 2}), e.Data(name="Packed", data={"a": 3})],
+    ),
+    "text after a tool": (["a", TOOL, "b", "c"], [delta("a"), TOOL, e.TextEnded(), delta("b", "p2"), delta("c", "p2")]),
+    "text only after a tool": ([TOOL, "b"], [TOOL, delta("b")]),
+    "text after its end": (["a", e.TextEnded(), "b"], [delta("a"), e.TextEnded(), delta("b", "p2")]),
+    "text into a part that an event opened": (
+        [delta("a"), TOOL, "b"], [delta("a"), TOOL, e.TextEnded(), delta("b", "p2")],
+    ),
+    "text beside another part": ([delta("a", "x"), "b"], [delta("a", "x"), delta("b")]),
+    "text behind a snapshot": ([e.TextSnapshot(text="s"), TOOL, "b"], [e.TextSnapshot(text="s"), TOOL, e.TextEnded(), delta("b", "p2")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FED)
+def test_values_become_events(name: str) -> None:
+    fed, wanted = FED[name]
+    values = Values()
+    assert [event for value in fed for event in values.feed(value)] + list(values.end()) == list(wanted)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [1, 1.5, True, ["a"], ("a",), object(), Model, e.TextDelta(text=1), e.ToolStarted(call=None, name=""), e.Event(),  # type: ignore[arg-type]
+     e.RunStarted(v=1, run="r", thread="t", message="m", attempt=1), e.RunEnded(outcome="completed", usage=e.TokenUsage(), can=()),
+     e.Progress(task="t", done="half"), e.Usage(source="guess")],  # type: ignore[arg-type]
+    ids=repr,
+)  # fmt: skip
+def test_what_is_no_event_is_refused(value: Any) -> None:
+    values = Values()
+    with pytest.raises(InvalidEvent):
+        list(values.feed(value))
+    assert list(values.feed("x")) == [delta("x")]
+
+
+def test_a_yielded_sse_frame_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    values = Values()
+    for text in ("data: a\n\n", "data: b\n\n"):
+        list(values.feed(text))
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]

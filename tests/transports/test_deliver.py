@@ -1,0 +1,163 @@
+"""The reading loop: it ends, it beats, it gives up, it sends away; and it holds a source back only when it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.parts import ENDED, PATIENCE, launch, log_of, outcome, running, turns, until
+from tidelog import events as e
+from tidelog import registry
+from tidelog.cursor import Cursor
+from tidelog.errors import Gone
+from tidelog.frame import Frame
+from tidelog.granularity import Granularity
+from tidelog.limits import Limits
+from tidelog.log import Lease, Record, run_log
+from tidelog.stores.memory import MemoryStore
+from tidelog.transports.deliver import SLICE_BYTES, Delivery, Pacing
+
+pytestmark = pytest.mark.anyio
+
+
+class Socket:
+    """Keeps what is written; blocks while `full`."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+        self.free = asyncio.Event()
+        self.free.set()
+
+    async def write(self, data: bytes) -> None:
+        await self.free.wait()
+        self.writes.append(data)
+
+    @property
+    def text(self) -> str:
+        return b"".join(self.writes).decode()
+
+
+async def opened(*events: e.Event, ended: bool = False) -> MemoryStore:
+    store = MemoryStore()
+    await store.start("me")
+    await store.open(run_log("r"), b"", records=log_of(*events))
+    if ended:
+        await store.append(run_log("r"), len(events) + 1, [], lease=Lease("me"), ended=True)
+    return store
+
+
+def delivery(store: MemoryStore, socket: Socket, *, dialect: str = "native", position: int = 0, pacing: Pacing = Pacing()) -> Delivery:
+    cursor = Cursor(store, run_log("r"), position)
+    return Delivery(cursor, registry.dialect(dialect)("r"), registry.framing("sse")(5), write=socket.write, pacing=pacing)
+
+
+async def test_it_ends_with_the_log() -> None:
+    store, socket = await opened(e.TextDelta(text="x"), ENDED, ended=True), Socket()
+    assert await delivery(store, socket).run() == "ended"
+    assert socket.text.count("\n\n") == 3
+    assert len(socket.writes) == 1
+
+
+async def test_it_beats_while_nothing_comes() -> None:
+    store, socket = await opened(), Socket()
+    served = delivery(store, socket, pacing=Pacing(heartbeat=0.01))
+    task = asyncio.create_task(served.run())
+    await until(lambda: socket.text.count(": hb\n\n") >= 3)
+    served.leave()
+    assert await task == "left"
+
+
+@pytest.mark.parametrize("how", ["leave", "send_away"])
+@pytest.mark.parametrize("writing", [False, True])
+async def test_whoever_goes_is_let_go_at_once(how: str, writing: bool) -> None:
+    store, socket = await opened(e.TextDelta(text="x")), Socket()
+    if writing:
+        socket.free.clear()
+    served = delivery(store, socket, pacing=Pacing(retry=77))
+    task = asyncio.create_task(served.run())
+    await turns()
+    getattr(served, how)()
+    if writing and how == "send_away":
+        socket.free.set()
+    assert await asyncio.wait_for(task, PATIENCE) == ("left" if how == "leave" else "sent_away")
+    assert ('"retry":77' in socket.text) == (how == "send_away")
+    assert not store.changed(run_log("r"))._waiting
+
+
+async def test_a_viewer_that_takes_nothing_is_given_up() -> None:
+    store, socket = await opened(), Socket()
+    socket.free.clear()
+    task = asyncio.create_task(delivery(store, socket, pacing=Pacing(send_timeout=0.02)).run())
+    assert await asyncio.wait_for(task, PATIENCE) == "stalled"
+    assert not task.cancelled() and task.cancelling() == 0
+
+
+async def test_who_cancels_the_task_cancels_it() -> None:
+    store, socket = await opened(), Socket()
+    task = asyncio.create_task(delivery(store, socket).run())
+    await turns()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not store.changed(run_log("r"))._waiting
+
+
+async def test_a_dropped_log_is_gone() -> None:
+    store, socket = await opened(), Socket()
+    task = asyncio.create_task(delivery(store, socket).run())
+    await turns()
+    await store.drop(run_log("r"))
+    with pytest.raises(Gone):
+        await asyncio.wait_for(task, PATIENCE)
+
+
+async def test_what_is_written_at_once_is_bounded() -> None:
+    words = [e.TextDelta(text="x" * 1000) for _ in range(300)]
+    store, socket = await opened(*words, ENDED, ended=True), Socket()
+    await delivery(store, socket, pacing=Pacing(Granularity(0.0))).run()
+    assert socket.text.count("\n\n") == 302
+    assert max(map(len, socket.writes)) <= SLICE_BYTES
+
+
+async def test_the_first_delta_goes_at_once_and_the_next_are_merged() -> None:
+    store, socket = await opened(), Socket()
+    task = asyncio.create_task(delivery(store, socket, pacing=Pacing(Granularity(0.2))).run())
+    await until(lambda: len(socket.writes) == 1)
+    for n in range(1, 9):
+        await store.append(run_log("r"), n, [Record(n + 1, 0.0, e.encode(e.TextDelta(text=str(n))))], lease=Lease("me"))
+        await turns()
+    await store.append(run_log("r"), 9, [Record(10, 0.0, e.encode(ENDED))], lease=Lease("me"), ended=True)
+    assert await asyncio.wait_for(task, PATIENCE) == "ended"
+    assert '"from":2,"type":"text.delta","part":"p1","text":"12345678"' in socket.text
+
+
+async def test_lockstep_keeps_the_source_near_its_slowest_viewer() -> None:
+    made = 0
+
+    async def work() -> AsyncIterator[str]:
+        nonlocal made
+        for made in range(1, 201):
+            yield "x" * 100
+
+    async with running() as runner:
+        run = await launch(runner, work, limits=Limits(lockstep=1000))
+        head = await runner.head(run.id)
+        socket = Socket()
+        socket.free.clear()
+        cursor = Cursor(runner.store, run_log(run.id))
+        served = Delivery(cursor, registry.dialect("native")(run.id), registry.framing("lines")(5), write=socket.write)
+        with runner.watch(head, served, 0):
+            served.moved = lambda position: run.viewers.moved(served, position)
+            task = asyncio.create_task(served.run())
+            await turns(200)
+            assert made <= 10
+            socket.free.set()
+            assert await asyncio.wait_for(task, PATIENCE) == "ended"
+        assert await outcome(run) == "completed"
+        assert made == 200
+
+
+def test_a_frame_without_data_is_no_write() -> None:
+    assert registry.framing("lines")(1).encode(Frame(None, None, b"x")) == b""
