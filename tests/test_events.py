@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 import pytest
 
 from tidelog import events as e
@@ -56,10 +57,17 @@ def test_what_json_cannot_hold_is_refused(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b'{"type":"of.a.later.version","x":1}', b'{"type":"text.delta","text":5}', b"{}", b"[" * 5000 + b"]" * 5000]
+    "data", [b'{"type":"of.a.later.version","x":1}', b'{"type":"text.delta","text":5}', b"{}", b"[" * 5000 + b"]" * 5000, b"{", b'{"type":"data","data":}']
 )
 def test_what_nobody_knows_is_none(data: bytes) -> None:
     assert e.decode(data) is None
+
+
+def test_raw_json_is_written_on_one_line_or_refused() -> None:
+    data = e.encode(e.Data(data={"upstream": msgspec.Raw(b'{\r\n"pretty": [\n1]\n}')}))
+    assert data == b'{"type":"data","data":{"upstream":{"pretty":[1]}}}'
+    with pytest.raises(InvalidEvent):
+        e.encode(e.Data(data=msgspec.Raw(b"}\n\nevent: forged")))
 
 
 def test_unknown_fields_are_ignored() -> None:

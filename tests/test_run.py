@@ -52,7 +52,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
         yield
     finally:
         gc.enable()
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert not [record for record in caplog.get_records("call") if record.levelno >= logging.WARNING]
 
 
 # Clean-up, wherever the source stands

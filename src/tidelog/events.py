@@ -206,10 +206,13 @@ _surrogate = re.compile("[\ud800-\udfff]")
 
 
 def encode(event: Event) -> bytes:
-    """The event as JSON in UTF-8. Raises `InvalidEvent` for a payload that JSON cannot hold."""
+    """The event as JSON in UTF-8, on one line. Raises `InvalidEvent` for a payload that JSON cannot hold."""
     try:
-        return encode_json(event)
-    except (TypeError, ValueError, RecursionError) as error:
+        data = encode_json(event)
+        if b"\n" in data or b"\r" in data:  # a msgspec.Raw is written as it came, and would break every framing of lines
+            data = msgspec.json.format(data, indent=-1)
+        return data
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise InvalidEvent(f"{type(event).__name__} cannot be written as JSON: {error}") from error
 
 
@@ -236,7 +239,7 @@ def encode_json(value: Any) -> bytes:
 
 
 def decode(data: bytes) -> AnyEvent | None:
-    """The event that `encode` wrote; None for a type that this version does not know, and for data nested too deeply."""
+    """The event that `encode` wrote; None for a type that this version does not know, and for what cannot be read."""
     try:
         return _decoder.decode(data)
     except msgspec.DecodeError:
@@ -250,6 +253,6 @@ def _decode_leniently(data: bytes) -> AnyEvent | None:
     """For what the fast decoder refuses: escaped lone surrogates, and types of a later version."""
     try:
         event: AnyEvent = msgspec.convert(json.loads(data), AnyEvent)
-    except (msgspec.ValidationError, RecursionError):
+    except (msgspec.ValidationError, ValueError, RecursionError):
         return None
     return event

@@ -40,6 +40,8 @@ class Dialect(Protocol):
     """Everything after validation is told in the stream: the status is 200 at once."""
     stateless: ClassVar[bool]
     """`encode` needs no earlier records, so that a viewer may resume without a replay."""
+    verbatim: ClassVar[bool]
+    """Every record is one frame, with `{"seq":n,` before the rest of its data: a framing may write it without a `Frame`."""
     broken: bool
     """The log ended in a way that this dialect has no words for: the stream must not look complete."""
 
@@ -71,6 +73,10 @@ class Framing(Protocol):
 
     def encode(self, frame: Frame) -> bytes:
         """The frame as bytes, complete in itself; empty where this framing has no words for it."""
+        ...
+
+    def verbatim(self, run: bytes, record: Record) -> bytes:
+        """What `encode` gives for the frame of a `verbatim` dialect, once a first frame has gone out."""
         ...
 
 

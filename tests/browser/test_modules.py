@@ -117,8 +117,8 @@ async def test_an_answer_is_painted_the_same_however_it_came(page: Page) -> None
     assert found["kept"] is True
     link = '<a href="https://example.org/a" rel="noopener noreferrer" target="_blank">the site</a>'
     assert found["html"] == (
-        f"<p>The <strong>deposit</strong> is <code>40 €</code>. <sup>1</sup> See {link} and [2](x) [9]</p>"
-        '<ol><li value="3">Scan the &lt;b&gt;code&lt;/b&gt;. <sup>2</sup></li><li value="4">Pull\nthe pin.</li></ol>'
+        f"<p>The <strong>deposit</strong> is <code>40 €</code>.\u202f<sup>1</sup> See {link} and [2](x) [9]</p>"
+        '<ol><li value="3">Scan the &lt;b&gt;code&lt;/b&gt;.\u202f<sup>2</sup></li><li value="4">Pull\nthe pin.</li></ol>'
         "<ul><li>A flat tyre</li></ul>"
         "<pre><code>docks lock --all   # not [1]</code></pre>"
         '<p class="lone"><sup>2</sup></p>'

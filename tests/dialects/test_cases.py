@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.parts import ENDED, log_of
@@ -65,7 +66,7 @@ def test_frames_become_bytes(case: dict[str, Any]) -> None:
     sse.encode(Frame(b"the first carries retry"))
     found = case["frame"]
     data, id_ = (found[key].encode() if key in found else None for key in ("data", "id"))
-    assert sse.encode(Frame(data, found.get("event"), id_)).decode() == case["bytes"]
+    assert sse.encode(Frame(data, found.get("event"), id_, bare=True)).decode() == case["bytes"]
 
 
 @pytest.mark.parametrize("name", registry.DIALECTS)
@@ -76,6 +77,16 @@ def test_only_the_last_frame_of_a_record_carries_its_id(name: str) -> None:
             *before, last = [*dialect.encode(record)] or [None]
             assert not [frame for frame in before if frame is None or frame.id is not None]
             assert last is None or last.id == b"r.1.%d" % record.seq
+
+
+@pytest.mark.parametrize("name", registry.DIALECTS)
+def test_only_bare_text_may_hold_line_ends(name: str) -> None:
+    """A framing of lines relies on it."""
+    raw = e.Data(data={"upstream": msgspec.Raw(b'{\r\n"pretty": [\n1]\n}')})
+    for log in (*LOGS.values(), log_of(raw)):
+        dialect = registry.dialect(name)("r")
+        frames = [frame for record in log for frame in dialect.encode(record)]
+        assert not [frame for frame in frames if not frame.bare and {10, 13} & set(frame.data or b"")]
 
 
 @pytest.mark.parametrize("name", registry.DIALECTS)

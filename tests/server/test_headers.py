@@ -125,6 +125,9 @@ def test_two_tidelogs_in_one_application_lead_to_their_own_runs() -> None:
             with server.watch(f"/{name}/chat") as viewer:
                 assert viewer.headers["location"] == f"/{name}/runs/{viewer.run}"
                 assert follow(server, viewer.headers["location"]) == name
+        assert server.client.get("/openapi.json").status_code == 200, (
+            "a name that is there twice is a warning, and an error here"
+        )
 
 
 def _endpoint(tide: Tidelog, script: Script) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -49,12 +50,16 @@ class TestForms:
         assert viewer.headers["content-type"] == "text/plain; charset=utf-8"
 
     @pytest.mark.parametrize("bare", [False, True], ids=["tidelog", "uvicorn"])
-    def test_text_that_a_failure_cuts_is_aborted(self, bare: bool) -> None:
+    def test_text_that_a_failure_cuts_is_aborted(self, bare: bool, caplog: pytest.LogCaptureFixture) -> None:
         gate = Gate()
         with serve(Chat("Hel", gate, ValueError("x")).app, bare=bare) as server, ask(server, "text/plain") as viewer:
             gate.open()
             assert viewer.text == "Hel"
             assert not viewer.complete
+        if not bare:
+            assert [record.name for record in caplog.records if record.levelname == "ERROR"] == ["tidelog"], (
+                "the failure alone"
+            )
 
     def test_text_that_a_failure_cuts_ends_with_the_marker(self) -> None:
         chat = Chat("Hel", ValueError("x"), error_marker="\n[cut]")
@@ -255,6 +260,17 @@ class TestGranularity:
             [merged] = [frame for frame in viewer.rest() if frame.json["type"] == "text.delta"]
         assert (merged.json["from"], merged.json["seq"], merged.json["text"]) == (3, 5, "bcd")
         assert merged.id == f"{viewer.run}.1.5"
+
+    def test_a_viewer_that_catches_up_does_not_wait_for_the_window(self) -> None:
+        """Only what is new may be worth a wait: a long text that is already there would come in drips."""
+        words = [f"word {number} " for number in range(3000)]
+        with serve(Chat(*words).app) as server:
+            run = ask(server, JSON).json["run"]
+            begun = time.monotonic()
+            frames = server.watch(f"/runs/{run}/events", params={"merge": "1s"}).rest()
+            assert time.monotonic() - begun < 10.0, "dozens of batches, a second each"
+        assert rebuild(frames) == "".join(words)
+        assert len(frames) < 300
 
 
 class TestThreads:

@@ -181,6 +181,31 @@ def test_behind_a_prefix_a_root_path_and_a_mount() -> None:
         assert rebuild(server.watch(f"/sub/v1/runs/{answer.json()['run']}/events").rest()) == "Hello dear old world!"
 
 
+def test_of_an_endpoint_in_a_mounted_application() -> None:
+    """The router is the outer application's: the request goes through all of it again, dependencies and middleware too."""
+    tide, outer, inner, passed = make_tide(), FastAPI(), FastAPI(), list[str]()
+    outer.include_router(tide.router, prefix="/v1")
+    outer.mount("/sub", inner)
+
+    @outer.middleware("http")
+    async def seen(request: Request, call_next: Any) -> Response:
+        passed.append(request.url.path)
+        answer: Response = await call_next(request)
+        return answer
+
+    @inner.post("/say")
+    async def say(request: Request, body: dict[str, Any]) -> Response:
+        return tide.response([body["word"]], request=request)
+
+    with serve(outer) as server:
+        old = server.watch("/sub/say", json={"word": "Hi"})
+        old.rest()
+        found = server.client.post(f"/v1/runs/{old.run}/retry")
+        assert (found.status_code, found.headers["location"]) == (201, f"/v1/runs/{found.json()['run']}")
+        assert rebuild(server.watch(found.json()["events"]).rest()) == "Hi"
+    assert passed.count("/sub/say") == 2
+
+
 def test_a_retry_can_be_retried_and_continued() -> None:
     """Successors chain: each old run names its latest."""
     writer = Writer()

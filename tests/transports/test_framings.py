@@ -37,9 +37,9 @@ def parse(data: str) -> list[dict[str, str]]:
 @given(HOSTILE, st.sampled_from([None, "done", "价格"]), st.sampled_from([None, b"run.1.22"]))
 def test_one_frame_is_one_event(text: str, event: str | None, id_: bytes | None) -> None:
     sse = Sse(1500)
-    [first] = parse(sse.encode(Frame(text.encode(), event, id_)).decode())
+    [first] = parse(sse.encode(Frame(text.encode(), event, id_, bare=True)).decode())
     assert first["retry"] == "1500"
-    wire = sse.encode(Frame(text.encode(), event, id_)).decode()
+    wire = sse.encode(Frame(text.encode(), event, id_, bare=True)).decode()
     [found] = parse(wire)
     assert found["data"] == text.replace("\r\n", "\n").replace("\r", "\n")
     assert (found.get("event"), found.get("id")) == (event, id_ and id_.decode())

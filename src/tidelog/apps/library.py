@@ -70,10 +70,8 @@ class Library:
         skipped: list[Skipped] = []
         index = Index.build(self._documents(skipped))
         log.info("%d documents, %d passages", index.documents, index.chunks)
-        for one in skipped[:NAMED_SKIPS]:
-            log.warning("%s was not read: %s", one.path, one.reason)
-        if len(skipped) > NAMED_SKIPS:
-            log.warning("%d more files were not read", len(skipped) - NAMED_SKIPS)
+        if not self._own:
+            _tell_skipped(skipped)
         return index
 
     def _documents(self, skipped: list[Skipped]) -> Iterator[Document]:
@@ -87,6 +85,13 @@ class Library:
     def _told(self, building: asyncio.Task[Index]) -> None:
         if not building.cancelled() and (error := building.exception()) and not isinstance(error, InterruptedError):
             log.error("the documents cannot be read", exc_info=error)
+
+
+def _tell_skipped(skipped: list[Skipped]) -> None:
+    for one in skipped[:NAMED_SKIPS]:
+        log.warning("%s was not read: %s", one.path, one.reason)
+    if len(skipped) > NAMED_SKIPS:
+        log.warning("%d more files were not read", len(skipped) - NAMED_SKIPS)
 
 
 def own_documents() -> list[Path]:

@@ -14,6 +14,7 @@ class Native:
 
     in_band: ClassVar[bool] = False
     stateless: ClassVar[bool] = True
+    verbatim: ClassVar[bool] = True
     broken = False
 
     def __init__(self, run: str) -> None:

@@ -15,6 +15,7 @@ class Text:
 
     in_band: ClassVar[bool] = False
     stateless: ClassVar[bool] = True
+    verbatim: ClassVar[bool] = False
 
     def __init__(self, run: str) -> None:
         self._run = run.encode()

@@ -20,6 +20,7 @@ class Simple:
 
     in_band: ClassVar[bool] = True
     stateless: ClassVar[bool] = False
+    verbatim: ClassVar[bool] = False
     broken = False
 
     def __init__(self, run: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 from typing import Any, Final
 
@@ -52,6 +53,8 @@ def serve(target: Any, *, host: str, port: int, log_level: str = "warning", fact
         )  # fmt: skip
         config.load()
         config.loaded_app = Outermost(config.loaded_app)
+        gc.collect()
+        gc.freeze()  # what start-up made stays: the collector need not look at it again and again
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[sock])
 

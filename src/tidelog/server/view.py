@@ -21,8 +21,8 @@ from tidelog.seams import Dialect
 from tidelog.server.negotiate import Form
 from tidelog.transports.deliver import HEARTBEAT, SEND_TIMEOUT, Delivery, Pacing
 
-VIEWER_BATCH: Final = 64 * 1024
-"""Bytes that a viewer reads at once."""
+VIEWER_BATCH: Final = 16 * 1024
+"""Bytes that a viewer reads at once. One that takes nothing holds them several times over: as records, frames and bytes."""
 RETRY: Final = (1000, 3000)
 """Between these many milliseconds a viewer waits before it comes back: spread, so that they do not come together."""
 

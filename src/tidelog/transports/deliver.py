@@ -7,7 +7,7 @@ which is behind costs little here and in the kernel. A viewer that takes nothing
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final, Literal, NamedTuple, Protocol
 
 from tidelog.alarm import Alarm
@@ -15,7 +15,7 @@ from tidelog.cursor import Cursor
 from tidelog.frame import Frame
 from tidelog.granularity import Granularity, Holder, is_delta, merge
 from tidelog.log import Record
-from tidelog.seams import Dialect, Framing
+from tidelog.seams import RECORD_COST, Dialect, Framing
 
 HEARTBEAT: Final = 15.0
 SEND_TIMEOUT: Final = 30.0
@@ -47,8 +47,8 @@ class Delivery:
     """Serves one viewer. `leave` and `send_away` may be called by other tasks of the loop at any time."""
 
     __slots__ = (
-        "_alarm", "_cursor", "_dialect", "_direct", "_framing", "_holder", "_how", "_loop", "_meanwhile", "_pacing", "_sent",
-        "_sent_at", "_spoke_at", "_task", "_window", "_write", "_writing", "moved",
+        "_alarm", "_cursor", "_dialect", "_direct", "_framing", "_holder", "_how", "_loop", "_meanwhile", "_next_at", "_pacing",
+        "_run", "_sent", "_spoke_at", "_task", "_verbatim", "_window", "_write", "_writing", "moved",
     )  # fmt: skip
 
     def __init__(
@@ -75,7 +75,11 @@ class Delivery:
         self._task: asyncio.Task[object] | None = None
         self._writing = False
         self._alarm = Alarm(self._loop, self._stall)
-        self._sent_at = self._spoke_at = 0.0
+        self._spoke_at = 0.0
+        self._next_at = 0.0
+        """When the next deltas may go: frames keep the window on average, so that a steady stream may jitter."""
+        self._run = cursor.log.partition("/")[2].encode()
+        self._verbatim = framing.verbatim if dialect.verbatim else None
         self._window = pacing.granularity.merge
         chunk = pacing.granularity.chunk
         self._holder = Holder(chunk) if chunk else None
@@ -158,41 +162,47 @@ class Delivery:
         records = await self._cursor.next(max(quiet, 0.001), self._meanwhile)
         if not self._window or not records or self._cursor.ended:
             return records
-        wait = self._sent_at + self._window - self._loop.time()
-        if wait <= 0 or not all(map(is_delta, records)):
+        wait = self._next_at - self._loop.time()
+        if wait <= 0 or self._is_behind(records) or not all(map(is_delta, records)):
             return records
         await asyncio.sleep(wait)
         return [*records, *await self._cursor.next(0)]
 
-    async def _send(self, records: Iterable[Record]) -> None:
+    def _is_behind(self, records: Sequence[Record]) -> bool:
+        """A batch that is full was cut: a viewer that catches up does not wait for more to come."""
+        return sum(len(record.data) + RECORD_COST for record in records) > self._cursor.batch // 2
+
+    async def _send(self, records: Sequence[Record]) -> None:
         if self._holder is not None:
             records = self._holder.feed(records)
-        if self._window or self._holder is not None:
-            records = merge(tuple(records))
-        await self._say(frame for record in records for frame in self._dialect.encode(record))
-        self._sent_at = self._loop.time()
+        await self._say(self._frames(records))
+        self._next_at = max(self._next_at, self._loop.time() - self._window) + self._window
         if self.moved is not None:
             self.moved(self._cursor.position)
 
     def _serve(self, records: Sequence[Record]) -> bool:
         """The short way for a viewer that keeps up: no task is woken. False leaves the records to the loop above."""
         now = self._loop.time()
-        if now - self._sent_at < self._window:
+        if now < self._next_at or self._direct is None:
             return False
-        if len(records) > 1 and self._window:
-            records = merge(records)
-        say = self._framing.encode
-        pieces: list[bytes] = []
-        for record in records:
-            for frame in self._dialect.encode(record):
-                pieces.append(say(frame))
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if self._direct is None or not self._direct.write(data, self._sent):
+        if self._verbatim is not None and len(records) == 1:
+            data = self._verbatim(self._run, records[0])
+        else:
+            frames = self._frames(records)
+            data = b"".join([self._framing.encode(frame) for frame in frames])
+        if not self._direct.write(data, self._sent):
             return False
-        self._sent_at = self._spoke_at = now
+        self._spoke_at = now
+        self._next_at = max(self._next_at, now - self._window) + self._window
         if self.moved is not None:
             self.moved(records[-1].seq)
         return True
+
+    def _frames(self, records: Sequence[Record]) -> Iterator[Frame]:
+        if self._window or self._holder is not None:
+            records = merge(records)
+        for record in records:
+            yield from self._dialect.encode(record)
 
     async def _say(self, frames: Iterable[Frame]) -> None:
         """Write frames, whole ones together up to a slice."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from tidelog.frame import Frame
+from tidelog.log import Record
 
 
 class Lines:
@@ -20,6 +21,10 @@ class Lines:
         """The frame's data and LF; frames without data have no line."""
         return b"" if frame.data is None else frame.data + b"\n"
 
+    def verbatim(self, run: bytes, record: Record) -> bytes:
+        """One line of a record as it is."""
+        return b'{"seq":%d,%b\n' % (record.seq, record.data[1:])
+
 
 class Bare:
     """Implements `seams.Framing`: the data alone. There is nothing to beat with."""
@@ -33,3 +38,7 @@ class Bare:
     def encode(self, frame: Frame) -> bytes:
         """The frame's data."""
         return frame.data or b""
+
+    def verbatim(self, run: bytes, record: Record) -> bytes:
+        """The record's JSON as it is."""
+        return b'{"seq":%d,%b' % (record.seq, record.data[1:])

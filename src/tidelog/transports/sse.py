@@ -6,6 +6,7 @@ import re
 from typing import ClassVar, Final
 
 from tidelog.frame import Frame
+from tidelog.log import Record
 
 _BREAK: Final = re.compile(rb"\r\n|\r|\n")
 
@@ -33,3 +34,8 @@ class Sse:
             head += b"event: %b\n" % frame.event.encode()
         head, self._retry = head + self._retry, b""
         return b"%bdata: %b\n\n" % (head, data)
+
+    def verbatim(self, run: bytes, record: Record) -> bytes:
+        """One event block of a record as it is."""
+        seq = record.seq
+        return b'id: %b.%d.%d\ndata: {"seq":%d,%b\n\n' % (run, record.epoch, seq, seq, record.data[1:])

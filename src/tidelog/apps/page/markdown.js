@@ -119,7 +119,10 @@ const MAKERS = {
 function inline(node, text, cite) {
   let at = 0;
   for (const found of text.matchAll(INLINE)) {
-    node.append(text.slice(at, found.index), mark(found, cite));
+    const before = text.slice(at, found.index);
+    const made = mark(found, cite);
+    // A citation stays with the word before it, at the end of a line too.
+    node.append(found[6] && made !== found[0] ? before.replace(/ $/, "\u202f") : before, made);
     at = found.index + found[0].length;
   }
   node.append(text.slice(at));

@@ -43,7 +43,7 @@ const WORDS = {
     offline: "You are offline; it goes on by itself when you are back",
     not_found: "There is no such answer here: it was deleted, or belongs to another server.",
     expired: "This answer is no longer kept.",
-    examples: ["What happens when I reload the page?", "How do I stop a run?", "What is a cursor?"],
+    examples: ["What happens when I reload the page?", "What is a cursor?", "What happens after a crash?"],
   },
   zh: {
     title: "tidelog：向您的文档提问",
@@ -87,7 +87,7 @@ const WORDS = {
     offline: "您已离线，恢复网络后会自动继续",
     not_found: "这里没有这个回答：它已被删除，或属于另一台服务器。",
     expired: "这个回答已不再保留。",
-    examples: ["运行中断了怎么办？", "怎样停止运行？", "什么是游标？"],
+    examples: ["刷新页面之后答案还在吗？", "什么是游标？", "怎样用自己的文档？"],
   },
 };
 
