@@ -85,11 +85,14 @@ class LateStore(MemoryStore):
 
 
 class FaultyStore(MemoryStore):
-    """The append of number `at` (from 0) fails with `error`; while `down`, everything does."""
+    """The append of number `at` (from 0) fails with `error`; while `down`, as after an `Unavailable` that lasts, all do."""
 
-    def __init__(self, at: int | None = None, error: type[StoreError] = Unavailable, *, late: bool = False) -> None:
+    def __init__(
+        self, at: int, error: type[StoreError] = Unavailable, *, late: bool = False, lasts: bool = True
+    ) -> None:
         super().__init__()
         self.at = at
+        self.lasts = lasts
         self.error = error
         self.late = late
         self.appends = 0
@@ -101,7 +104,7 @@ class FaultyStore(MemoryStore):
     ) -> asyncio.Future[None]:  # fmt: skip
         number, self.appends = self.appends, self.appends + 1
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if number == self.at and self.error is Unavailable:
+        if number == self.at and self.error is Unavailable and self.lasts:
             self.down = True
         if number != self.at and not self.down:
             ack = super().append(log, after, records, lease=lease, head=head, ended=ended)

@@ -6,8 +6,8 @@ import asyncio
 import logging
 
 import pytest
-
 from tests.parts import PATIENCE, turns, until
+
 from tidelog.alarm import Alarm
 from tidelog.bell import Bell, Turn, Waiter
 

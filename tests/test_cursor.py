@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-
 from tests.parts import PATIENCE, log_of, turns, until
+
 from tidelog import events as e
 from tidelog.cursor import Cursor, check_position
 from tidelog.errors import CursorAhead, Gone, NotFound, Unavailable
@@ -244,7 +244,9 @@ POSITIONS = (
 
 
 @pytest.mark.parametrize(("position", "error"), POSITIONS)
-async def test_a_position_that_the_log_has_not_reached_is_refused(position: Position, error: type[Exception] | None) -> None:
+async def test_a_position_that_the_log_has_not_reached_is_refused(
+    position: Position, error: type[Exception] | None
+) -> None:
     store = MemoryStore()
     await store.start("me")
     await store.open(LOG, b"", records=log_of())

@@ -50,14 +50,24 @@ for _ in range(2000):
     DEEP = [DEEP]
 
 
-@pytest.mark.parametrize("value", [object(), {(1, 2): 3}, DEEP, {"\ud800": float("nan")}], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value", [object(), {(1, 2): 3}, DEEP, {"\ud800": float("nan")}], ids=lambda value: type(value).__name__
+)
 def test_what_json_cannot_hold_is_refused(value: Any) -> None:
     with pytest.raises(InvalidEvent):
         e.encode(e.Data(data=value))
 
 
 @pytest.mark.parametrize(
-    "data", [b'{"type":"of.a.later.version","x":1}', b'{"type":"text.delta","text":5}', b"{}", b"[" * 5000 + b"]" * 5000, b"{", b'{"type":"data","data":}']
+    "data",
+    [
+        b'{"type":"of.a.later.version","x":1}',
+        b'{"type":"text.delta","text":5}',
+        b"{}",
+        b"[" * 5000 + b"]" * 5000,
+        b"{",
+        b'{"type":"data","data":}',
+    ],
 )
 def test_what_nobody_knows_is_none(data: bytes) -> None:
     assert e.decode(data) is None
@@ -105,7 +115,9 @@ def test_the_schema_is_fresh() -> None:
     command = [sys.executable, "scripts/schema.py", "--print"]
     made = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=True).stdout.decode()
     assert (ROOT / "spec" / "events.schema.json").read_text() == made
-    assert {tag["const"] for tag in _tags(json.loads(made))} == {type(event).__struct_config__.tag for event in EXAMPLES}
+    assert {tag["const"] for tag in _tags(json.loads(made))} == {
+        type(event).__struct_config__.tag for event in EXAMPLES
+    }
 
 
 def _tags(schema: dict[str, Any]) -> list[dict[str, Any]]:

@@ -18,7 +18,12 @@ def ended(outcome: e.Outcome = "completed") -> e.RunEnded:
 
 T, X, S = e.TextDelta(text="x"), e.TextEnded(), e.TextSnapshot(text="x")
 R, Q = e.ReasoningDelta(text="x"), e.ReasoningEnded()
-C, J, I, Z = e.ToolStarted(call="c", name="n"), e.ToolInputDelta(call="c", json="{"), e.ToolInput(call="c"), e.ToolEnded(call="c")
+C, J, I, Z = (
+    e.ToolStarted(call="c", name="n"),
+    e.ToolInputDelta(call="c", json="{"),
+    e.ToolInput(call="c"),
+    e.ToolEnded(call="c"),
+)
 FREE = (e.Sources([]), e.Progress(task="t"), e.Data(data=1), e.Usage())
 
 LEGAL: tuple[tuple[e.Event, ...], ...] = (

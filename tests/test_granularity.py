@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
-
 from tests.parts import ENDED, log_of
+
 from tidelog import events as e
 from tidelog import granularity
 from tidelog.errors import InvalidRequest
@@ -29,7 +29,17 @@ def test_what_a_request_asks_for(window: str | None, chunk: str | None, wanted: 
 
 @pytest.mark.parametrize(
     ("window", "chunk"),
-    [("", None), ("2s", None), ("-1ms", None), ("1e9ms", None), ("nan", None), ("1 s", None), ("١ms", None), (None, "word"), (None, "Whole")],
+    [
+        ("", None),
+        ("2s", None),
+        ("-1ms", None),
+        ("1e9ms", None),
+        ("nan", None),
+        ("1 s", None),
+        ("١ms", None),
+        (None, "word"),
+        (None, "Whole"),
+    ],
 )
 def test_what_makes_no_sense(window: str | None, chunk: str | None) -> None:
     with pytest.raises(InvalidRequest):

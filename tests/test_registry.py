@@ -42,5 +42,7 @@ def test_installed_packages_add_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
         def load() -> type[Any]:
             return dict
 
-    monkeypatch.setattr(registry, "entry_points", lambda group, name: [Point] if (group, name) == ("tidelog.dialects", "x") else [])
+    monkeypatch.setattr(
+        registry, "entry_points", lambda group, name: [Point] if (group, name) == ("tidelog.dialects", "x") else []
+    )
     assert registry.dialect("x") is dict  # type: ignore[comparison-overlap]

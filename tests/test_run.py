@@ -351,6 +351,26 @@ async def test_who_cancels_the_task_interrupts_the_run() -> None:
         assert task.cancelled()
 
 
+async def test_a_cancelled_task_whose_source_hangs_ends_the_log() -> None:
+    free = asyncio.Event()
+
+    async def work() -> AsyncIterator[str]:
+        try:
+            yield "a"
+        finally:
+            await free.wait()
+
+    async with running() as runner:
+        run = await launch(runner, work, limits=Limits(close_timeout=0.02, lockstep=0))
+        await until(lambda: run.last == 2)
+        await turns()
+        [task] = [task for task in asyncio.all_tasks() if "Run.work" in repr(task)]
+        task.cancel()
+        assert await outcome(run) == "interrupted"
+        await legal(runner.store, run.id)
+        free.set()
+
+
 # Failures
 
 SCRIPT: tuple[Any, ...] = (
@@ -560,7 +580,19 @@ async def test_text_after_text_is_the_same_as_every_event_by_itself() -> None:
         for value in values:
             yield value
 
-    values = ["a", "", "b", b"\xc3", "c", b"\xa9", e.ToolStarted(call="c", name="n"), "d", "e\ud800", e.TextEnded(part="p2"), "f"]
+    values = [
+        "a",
+        "",
+        "b",
+        b"\xc3",
+        "c",
+        b"\xa9",
+        e.ToolStarted(call="c", name="n"),
+        "d",
+        "e\ud800",
+        e.TextEnded(part="p2"),
+        "f",
+    ]
     async with running() as runner:
         run = await launch(runner, work(values))
         assert await outcome(run) == "completed"
@@ -595,13 +627,14 @@ async def test_who_lost_the_log_ends_quietly(at: int, late: bool, caplog: pytest
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
+@pytest.mark.parametrize("lasts", [False, True])
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("at", range(10))
 async def test_an_ending_that_could_not_be_stored_is_stored_later(
-    at: int, late: bool, monkeypatch: pytest.MonkeyPatch
+    at: int, late: bool, lasts: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner_module, "RETRY_ENDING", 0.001)
-    store = FaultyStore(at, Unavailable, late=late)
+    store = FaultyStore(at, Unavailable, late=late, lasts=lasts)
     async with running(store) as runner:
         run = await launch(runner, many())
         await outcome(run)

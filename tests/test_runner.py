@@ -66,7 +66,9 @@ async def test_a_key_finds_its_run() -> None:
             await runner.launch(Launch(opener(), key="k", fingerprint=b"2"))
         assert await runner.stop(first.id) == "stopped"
         await until(lambda: not len(runner))
-        assert await runner.launch(Launch(opener(), key="k", fingerprint=b"1")) == first._replace(repeated=True, run=None)
+        assert await runner.launch(Launch(opener(), key="k", fingerprint=b"1")) == first._replace(
+            repeated=True, run=None
+        )
 
 
 class SlowOpening(MemoryStore):
@@ -125,7 +127,9 @@ async def test_a_continued_text_that_is_too_large_ends_the_run() -> None:
 async def test_a_run_that_continues_opens_with_the_text_so_far() -> None:
     values = [e.Sources([]), "the end", " of the text. More.", e.ToolStarted(call="c", name="n"), "After"]
     async with running() as runner:
-        run = await launch(runner, values, partial="It was the end of the text.", mode="continue", of="old", message="m1")
+        run = await launch(
+            runner, values, partial="It was the end of the text.", mode="continue", of="old", message="m1"
+        )
         assert await outcome(run) == "completed"
         events = await legal(runner.store, run.id)
         assert isinstance(events[0], e.RunStarted) and events[0].message == "m1"

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.parts import text_of
+
 from tidelog import events as e
 from tidelog.sources.values import Values
 from tidelog.stitch import LEAST, OVERLAP, Stitch
@@ -56,7 +56,11 @@ def test_what_comes_before_the_text_does_not_end_the_search() -> None:
 
 
 def test_what_comes_between_keeps_its_place() -> None:
-    assert stitched(BEFORE, ["the la", e.Usage(), "zy dog"]) == [e.TextDelta(text="the la"), e.Usage(), e.TextDelta(text="zy dog")]
+    assert stitched(BEFORE, ["the la", e.Usage(), "zy dog"]) == [
+        e.TextDelta(text="the la"),
+        e.Usage(),
+        e.TextDelta(text="zy dog"),
+    ]
 
 
 def test_text_of_two_parts_stays_apart() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-
 from tests.parts import ENDED, log_of
+
 from tidelog import events as e
 from tidelog import transcript as transcript_module
 from tidelog.log import Record
@@ -27,7 +27,14 @@ def test_the_whole_document() -> None:
     fold = Fold()
     fold.take(LOG)
     out = fold.result()
-    assert (out.run, out.thread, out.message.id, out.state, out.text, out.last_seq) == ("r", "t", "m", "ended", "Hello!", len(LOG))
+    assert (out.run, out.thread, out.message.id, out.state, out.text, out.last_seq) == (
+        "r",
+        "t",
+        "m",
+        "ended",
+        "Hello!",
+        len(LOG),
+    )
     assert out.message.parts == [
         ReasoningPart("r1", done=True, text="hm"), TextPart("p1", done=True, text="Hello"),
         ToolPart("c", done=True, name="n", parent="p", json='{"a":1}', input={"a": 1}, outcome="failed", error="no"),
@@ -36,7 +43,12 @@ def test_the_whole_document() -> None:
     assert [source.id for source in out.sources] == ["s1", "s2"]
     assert out.progress == {"t": e.Progress(task="t", done=1)}
     assert out.data == [e.Data(data=1, name="x")]
-    assert (out.outcome, out.error, out.usage, out.can) == ("failed", e.Error.of("internal"), e.TokenUsage(1, 2, "provider"), ("retry",))
+    assert (out.outcome, out.error, out.usage, out.can) == (
+        "failed",
+        e.Error.of("internal"),
+        e.TokenUsage(1, 2, "provider"),
+        ("retry",),
+    )
     assert json.loads(encode(out))["message"]["parts"][2]["type"] == "tool"
 
 
@@ -55,7 +67,13 @@ def test_taking_a_record_twice_changes_nothing(cut: int) -> None:
 
 def test_what_nobody_knows_is_passed_over() -> None:
     fold = Fold()
-    fold.take([*log_of(e.TextDelta(text="a")), Record(3, 0.0, b'{"type":"later"}'), Record(4, 0.0, e.encode(e.TextDelta(text="b")))])
+    fold.take(
+        [
+            *log_of(e.TextDelta(text="a")),
+            Record(3, 0.0, b'{"type":"later"}'),
+            Record(4, 0.0, e.encode(e.TextDelta(text="b"))),
+        ]
+    )
     assert (fold.result().text, fold.position) == ("ab", 4)
 
 

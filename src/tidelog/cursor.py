@@ -11,7 +11,6 @@ from tidelog.errors import CursorAhead, NotFound
 from tidelog.log import Position, Record, run_log
 from tidelog.seams import BATCH_BYTES, Peeking, Store
 
-
 TURN: Final = 0.0005
 """Seconds within which records count as one burst: about a turn of a busy loop."""
 Meanwhile = Callable[[Sequence[Record]], bool]

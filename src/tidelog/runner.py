@@ -18,9 +18,9 @@ from tidelog.errors import Conflict, Gone, Refused, StoreError
 from tidelog.head import Head, StoredRequest
 from tidelog.keeper import Keeper
 from tidelog.limits import Limits
-from tidelog.log import Lease, Record, control_log, new_id, run_log
+from tidelog.log import Lease, Record, Tail, control_log, new_id, run_log
 from tidelog.run import Opener, Run
-from tidelog.seams import Store
+from tidelog.seams import Leasing, Store
 from tidelog.sources.values import Values
 
 log = logging.getLogger("tidelog")
@@ -162,6 +162,14 @@ class Runner:
         if head.outcome is None:
             return "stopping"
         return "stopped" if head.outcome == "stopped" else "already_ended"
+
+    async def owner_age(self, tail: Tail) -> float | None:
+        """Seconds since the owner of a live log was last seen alive, 0 for this process; None where nobody owns it."""
+        if tail.ended or not tail.owner:
+            return None
+        if tail.owner == self.owner or not isinstance(self.store, Leasing):
+            return 0.0
+        return await self.store.age(tail.owner)
 
     async def head(self, run: str) -> Head:
         """The head of a run. Raises `Gone` for one that is not there."""

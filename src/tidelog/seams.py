@@ -190,12 +190,19 @@ class Leasing(Protocol):
         """
         ...
 
+    async def age(self, owner: str) -> float | None:
+        """Seconds for which this process has seen the owner's beat stand still, 0 for our own; None for one that is gone.
+
+        As exact as `orphans` is called often.
+        """
+        ...
+
     async def take(
         self, log: str, after: int, records: Sequence[Record], *, head: bytes | None = None, ended: bool = True
     ) -> Lease:
         """Take a dead owner's log: raise the epoch, become its owner and append, in one transaction.
 
         The records carry the new epoch. Raises `Conflict` if someone else was first or `after` is not the last record. From then
-        on the dead owner, should it live after all, cannot append to any log.
+        on the dead owner, should it live after all, cannot append to any log that it had; it may open new ones.
         """
         ...

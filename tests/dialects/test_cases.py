@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 import pytest
-
 from tests.parts import ENDED, log_of
+
 from tidelog import events as e
 from tidelog import registry
 from tidelog.frame import Frame, safe_name, utf8
@@ -51,7 +51,9 @@ def test_events_become_frames_and_a_transcript(case: dict[str, Any]) -> None:
     assert json.loads(encode(fold.result())) == case["transcript"]
 
 
-@pytest.mark.parametrize("case", read("resume"), ids=lambda case: f"{case['name']} {case['position']} {case['dialect']}")
+@pytest.mark.parametrize(
+    "case", read("resume"), ids=lambda case: f"{case['name']} {case['position']} {case['dialect']}"
+)
 def test_who_comes_back_gets_the_rest(case: dict[str, Any]) -> None:
     dialect, log = registry.dialect(case["dialect"])("r"), LOGS[case["name"]]
     for record in log[: case["position"]]:
@@ -95,7 +97,9 @@ def test_no_dialect_makes_a_failure_look_complete(name: str, outcome: e.Outcome)
     bad = outcome not in ("completed", "stopped")
     ended = e.RunEnded(outcome=outcome, error=e.Error.of("internal") if bad else None, usage=e.TokenUsage(), can=())
     dialect = registry.dialect(name)("r")
-    said = b"".join(frame.data or b"" for record in log_of(e.TextDelta(text="x"), ended) for frame in dialect.encode(record))
+    said = b"".join(
+        frame.data or b"" for record in log_of(e.TextDelta(text="x"), ended) for frame in dialect.encode(record)
+    )
     assert (dialect.broken or b"Something went wrong" in said) == bad
 
 

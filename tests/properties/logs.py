@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hypothesis import strategies as st
-
 from tests.parts import log_of
+
 from tidelog import events as e
 from tidelog.errors import InvalidEvent
 from tidelog.grammar import Grammar
@@ -14,7 +14,9 @@ from tidelog.log import Record
 TEXT = st.text(max_size=8)
 PARTS = st.sampled_from(["p1", "p2", "p3"])
 CALLS = st.sampled_from(["c1", "c2"])
-JSON = st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | TEXT, lambda inner: st.lists(inner, max_size=2), max_leaves=3)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | TEXT, lambda inner: st.lists(inner, max_size=2), max_leaves=3
+)
 
 EVENTS: st.SearchStrategy[e.Event] = st.one_of(
     st.builds(e.TextDelta, part=PARTS, text=TEXT),
@@ -26,7 +28,9 @@ EVENTS: st.SearchStrategy[e.Event] = st.one_of(
     st.builds(e.ToolStarted, call=CALLS, name=TEXT),
     st.builds(e.ToolInputDelta, call=CALLS, json=TEXT),
     st.builds(e.ToolInput, call=CALLS, input=JSON),
-    st.builds(e.ToolEnded, call=CALLS, outcome=st.sampled_from(["completed", "failed"]), output=JSON, error=st.none() | TEXT),
+    st.builds(
+        e.ToolEnded, call=CALLS, outcome=st.sampled_from(["completed", "failed"]), output=JSON, error=st.none() | TEXT
+    ),
     st.builds(lambda title: e.Sources([e.Source("s", title)]), TEXT),
     st.builds(e.Progress, task=TEXT, done=st.integers(0, 9)),
     st.builds(e.Data, data=JSON, name=st.none() | TEXT),

@@ -7,10 +7,10 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tests.conftest import count
 from tests.parts import legal_events
 from tests.properties.logs import OUTCOMES, closed, open_logs, whole_logs
+
 from tidelog import events as e
 from tidelog.granularity import merge
 from tidelog.log import Record
@@ -85,7 +85,9 @@ def test_interleaved_calls_rebuild_each_argument(arguments: list[str], seed: int
         mixed += values.feed(calls.pop(0))
         mixed += values.feed(chance.choice(["", "x"]))
         waiting = [one for one in waiting if one]
-    log = closed([Record(1, 0.0, START), *(Record(n, 0.0, e.encode(event)) for n, event in enumerate(mixed, 2))], "completed")
+    log = closed(
+        [Record(1, 0.0, START), *(Record(n, 0.0, e.encode(event)) for n, event in enumerate(mixed, 2))], "completed"
+    )
     fold = Fold()
     fold.take(merge(log))
     tools = {part.id: part for part in fold.result().message.parts if isinstance(part, ToolPart)}

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tests.conftest import count
 from tests.properties.logs import whole_logs
+
 from tidelog import registry
 from tidelog.cursor import Cursor
 from tidelog.frame import Frame

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-
 from tests.parts import ENDED, PATIENCE, launch, log_of, outcome, running, turns, until
+
 from tidelog import events as e
 from tidelog import registry
 from tidelog.cursor import Cursor
@@ -48,9 +48,13 @@ async def opened(*events: e.Event, ended: bool = False) -> MemoryStore:
     return store
 
 
-def delivery(store: MemoryStore, socket: Socket, *, dialect: str = "native", position: int = 0, pacing: Pacing = Pacing()) -> Delivery:
+def delivery(
+    store: MemoryStore, socket: Socket, *, dialect: str = "native", position: int = 0, pacing: Pacing = Pacing()
+) -> Delivery:
     cursor = Cursor(store, run_log("r"), position)
-    return Delivery(cursor, registry.dialect(dialect)("r"), registry.framing("sse")(5), write=socket.write, pacing=pacing)
+    return Delivery(
+        cursor, registry.dialect(dialect)("r"), registry.framing("sse")(5), write=socket.write, pacing=pacing
+    )
 
 
 async def test_it_ends_with_the_log() -> None:

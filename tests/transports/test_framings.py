@@ -12,7 +12,10 @@ from tidelog.frame import Frame
 from tidelog.transports.lines import Bare, Lines
 from tidelog.transports.sse import Sse
 
-HOSTILE = st.text(st.one_of(st.sampled_from("\r\n\0 :a\u2028\u2029\x85\x0b\x0c\ufeff\U0001f600"), st.characters(codec="utf-8")), max_size=30)
+HOSTILE = st.text(
+    st.one_of(st.sampled_from("\r\n\0 :a\u2028\u2029\x85\x0b\x0c\ufeff\U0001f600"), st.characters(codec="utf-8")),
+    max_size=30,
+)
 
 
 def parse(data: str) -> list[dict[str, str]]:

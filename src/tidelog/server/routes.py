@@ -78,7 +78,9 @@ class Routes:
     async def run(self, request: Request) -> Response:
         """The state of a run."""
         head, tail = await self._mine(request)
-        return json_response({**_state(head, tail), "questions": [], "successor": await self._successor(head.run)})
+        age = await self._runner.owner_age(tail)
+        more: dict[str, Any] = {"owner_age": age, "questions": [], "successor": await self._successor(head.run)}
+        return json_response({**_state(head, tail), **more})
 
     async def delete_run(self, request: Request) -> Response:
         """Delete a run, every byte."""

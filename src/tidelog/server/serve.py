@@ -111,7 +111,13 @@ class Connection:
     def write(self, data: bytes, sent: int) -> bool:
         """Write one chunk of the body, if `sent` bytes have come through `send` and the socket takes more."""
         cycle = self._cycle
-        if self._passed != sent or not sent or self._flow.write_paused or not cycle.chunked_encoding or cycle.disconnected:
+        if (
+            self._passed != sent
+            or not sent
+            or self._flow.write_paused
+            or not cycle.chunked_encoding
+            or cycle.disconnected
+        ):
             return False
         self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         return True

@@ -76,7 +76,14 @@ class MemoryStore:
         return log
 
     def append(
-        self, log: str, after: int, records: Sequence[Record], *, lease: Lease, head: bytes | None = None, ended: bool = False
+        self,
+        log: str,
+        after: int,
+        records: Sequence[Record],
+        *,
+        lease: Lease,
+        head: bytes | None = None,
+        ended: bool = False,
     ) -> asyncio.Future[None]:
         found = self._logs.get(log)
         if found is None or (found.lease is not lease and found.lease != lease):

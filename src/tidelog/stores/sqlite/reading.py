@@ -95,6 +95,12 @@ def owners(execute: Execute) -> Sequence[tuple[int, int, bool]]:
     return [(row, beat, bool(dead)) for row, beat, dead in execute("SELECT id, beat, dead FROM owners")]
 
 
+def owner(execute: Execute, name: str) -> tuple[int, int] | None:
+    """Row and beat of the last lease of this name, unless it is dead."""
+    found = execute("SELECT id, beat, dead FROM owners WHERE name = ? ORDER BY id DESC LIMIT 1", (name,)).get
+    return None if found is None or found[2] else (found[0], found[1])
+
+
 def held(execute: Execute, owner: int) -> Sequence[str]:
     """The logs that an owner has not ended."""
     return [name for (name,) in execute("SELECT name FROM logs WHERE lease = ? ORDER BY id", (owner,))]

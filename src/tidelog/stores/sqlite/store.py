@@ -168,6 +168,15 @@ class SqliteStore:
                 names += await self._left_by(row, beat, dead)
         return names
 
+    async def age(self, owner: str) -> float | None:
+        if owner == self._owner:
+            return 0.0
+        found = await self._read(reading.owner, owner)
+        if found is None:
+            return None
+        beat, since = self._beats.get(found[0], (None, 0.0))
+        return self._loop.time() - since if beat == found[1] else 0.0
+
     async def take(
         self, log: str, after: int, records: Sequence[Record], *, head: bytes | None = None, ended: bool = True
     ) -> Lease:
