@@ -186,7 +186,9 @@ async def legal(store: Store, run: str) -> list[e.AnyEvent]:
     last = events[-1]
     tail = await store.tail(run_log(run))
     assert isinstance(last, e.RunEnded)
-    assert tail is not None and tail.ended and tail.last == len(records)
+    assert tail is not None
+    assert tail.ended
+    assert tail.last == len(records)
     head = heads.decode(tail.head)
     assert (head.outcome, head.error, head.usage, head.can) == (last.outcome, last.error, last.usage, last.can)
     return events

@@ -17,7 +17,8 @@ from tidelog.transcript import Fold
 
 PARSED: tuple[tuple[str | None, str | None, Granularity], ...] = (
     (None, None, Granularity(MERGE_SECONDS, None)), ("20ms", None, Granularity(0.02)), ("0.5s", "", Granularity(0.5)),
-    ("0", "sentence", Granularity(0.0, "sentence")), ("40", "whole", Granularity(0.04, "whole")), ("1s", "token", Granularity(0.0)),
+    ("0", "sentence", Granularity(0.0, "sentence")), ("40", "whole", Granularity(0.04, "whole")),
+    ("1s", "token", Granularity(0.0)),
     (None, "paragraph", Granularity(MERGE_SECONDS, "paragraph")),
 )  # fmt: skip
 

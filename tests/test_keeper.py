@@ -20,7 +20,8 @@ pytestmark = pytest.mark.anyio
 
 OPEN: tuple[e.Event, ...] = (
     e.TextDelta(text="Hel"), e.ReasoningDelta(text="hm"), e.Usage(input=1, output=2), e.TextDelta(text="lo"),
-    e.ToolStarted(call="a", name="n"), e.ToolInputDelta(call="a", json="{"), e.ToolStarted(call="b", name="n"), e.ToolEnded(call="b"),
+    e.ToolStarted(call="a", name="n"), e.ToolInputDelta(call="a", json="{"),
+    e.ToolStarted(call="b", name="n"), e.ToolEnded(call="b"),
 )  # fmt: skip
 
 
@@ -80,7 +81,8 @@ async def test_somebody_else_was_first(error: type[Exception]) -> None:
     store.dead, store.fails = [run_log("r")], [error]
     await Keeper(store).reap()
     tail = await store.tail(run_log("r"))
-    assert tail is not None and not tail.ended
+    assert tail is not None
+    assert not tail.ended
 
 
 async def test_a_log_that_cannot_be_ended_does_not_save_the_others() -> None:
@@ -102,7 +104,8 @@ async def test_events_of_a_later_version_do_not_hinder() -> None:
     store.dead = [run_log("r")]
     await Keeper(store).reap()
     tail = await store.tail(run_log("r"))
-    assert tail is not None and tail.ended
+    assert tail is not None
+    assert tail.ended
 
 
 async def test_an_ended_log_stays_as_it_is() -> None:
@@ -120,7 +123,8 @@ async def test_a_lost_ending_is_stored_under_our_own_lease_only() -> None:
         await put(store, *OPEN, owner=owner)
         assert await Keeper(store).end_lost("r", e.Error.of("store_unavailable"), lease=Lease("me"))
         tail = await store.tail(run_log("r"))
-        assert tail is not None and tail.ended == (owner == "me")
+        assert tail is not None
+        assert tail.ended == (owner == "me")
         if tail.ended:
             legal_events((await store.read(run_log("r"), 0)).records)
 

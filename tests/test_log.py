@@ -27,7 +27,8 @@ def test_a_position_is_ours_or_foreign(text: str, position: Position | None) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["a.b.c", "run.0.5", "run.00.5", "run.01.5", "run.1.05", "run.1.-1", "run.1.", ".1.1", "run.1.٣", "r n.1.1", "x" * 65 + ".1.1",
+    "text", ["a.b.c", "run.0.5", "run.00.5", "run.01.5", "run.1.05", "run.1.-1", "run.1.", ".1.1", "run.1.٣", "r n.1.1",
+             "x" * 65 + ".1.1",
              "run.1.9999999999999999"],
 )  # fmt: skip
 def test_a_malformed_position_is_refused(text: str) -> None:

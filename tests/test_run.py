@@ -177,7 +177,8 @@ async def ends(run: run_module.Run, how: str, trace: Trace) -> None:
     run.stop()  # the second changes nothing
     assert await outcome(run) == ENDINGS[how]
     assert time.monotonic() - begun < 1.0
-    assert trace.opened is not None and trace.closed == trace.opened
+    assert trace.opened is not None
+    assert trace.closed == trace.opened
 
 
 @pytest.mark.usefixtures("quiet")
@@ -334,7 +335,8 @@ async def test_a_source_cancelled_from_inside_has_failed(how: str) -> None:
         run.viewers.add("viewer", 2)
         assert await outcome(run) == "failed"
         ended = (await legal(runner.store, run.id))[-1]
-        assert isinstance(ended, e.RunEnded) and ended.error == e.Error.of("internal")
+        assert isinstance(ended, e.RunEnded)
+        assert ended.error == e.Error.of("internal")
 
 
 async def test_who_cancels_the_task_interrupts_the_run() -> None:
@@ -408,7 +410,8 @@ async def test_a_raise_at_every_index(name: str, late: bool) -> None:
             events = await legal(runner.store, run.id)
             ended = events[-1]
             assert isinstance(ended, e.RunEnded)
-            assert ended.error is not None and ended.error.code == code
+            assert ended.error is not None
+            assert ended.error.code == code
             assert "secret" not in ended.error.message
             assert ended.can == ("retry", "continue")
             assert ended.usage == (e.TokenUsage(3, 4, "provider") if index > 11 else e.TokenUsage())
@@ -418,7 +421,8 @@ async def test_a_raise_at_every_index(name: str, late: bool) -> None:
 
 
 ILLEGAL: tuple[Any, ...] = (
-    object(), 5, ["x"], e.TextEnded(part="p9"), e.ToolInput(call="x"), e.RunEnded(outcome="completed", usage=e.TokenUsage(), can=()),
+    object(), 5, ["x"], e.TextEnded(part="p9"), e.ToolInput(call="x"),
+    e.RunEnded(outcome="completed", usage=e.TokenUsage(), can=()),
     e.TextDelta(text=5), e.TextDelta(part=None, text=""), e.ToolEnded(call="c", outcome="fine"), e.Data(data=object()),  # type: ignore[arg-type]
     e.Data(data={"\ud800": float("nan")}), e.Event(),
 )  # fmt: skip
@@ -482,7 +486,8 @@ async def test_each_limit_has_its_code(name: str, late: bool) -> None:
         assert await outcome(run) == how
         events = await legal(runner.store, run.id)
         ended = events[-1]
-        assert isinstance(ended, e.RunEnded) and ended.error is not None
+        assert isinstance(ended, e.RunEnded)
+        assert ended.error is not None
         assert ended.error.code == code
         if "records" in name:
             assert len([event for event in events if isinstance(event, e.TextDelta)]) == 9

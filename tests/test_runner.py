@@ -120,7 +120,9 @@ async def test_a_continued_text_that_is_too_large_ends_the_run() -> None:
         run = await launch(runner, ["b"], partial="a" * 100, limits=Limits(max_run_bytes=90))
         assert await outcome(run) == "failed"
         ended = (await legal(runner.store, run.id))[-1]
-        assert isinstance(ended, e.RunEnded) and ended.error is not None and ended.error.code == "too_large"
+        assert isinstance(ended, e.RunEnded)
+        assert ended.error is not None
+        assert ended.error.code == "too_large"
         await until(lambda: not len(runner))
 
 
@@ -132,7 +134,8 @@ async def test_a_run_that_continues_opens_with_the_text_so_far() -> None:
         )
         assert await outcome(run) == "completed"
         events = await legal(runner.store, run.id)
-        assert isinstance(events[0], e.RunStarted) and events[0].message == "m1"
+        assert isinstance(events[0], e.RunStarted)
+        assert events[0].message == "m1"
         assert isinstance(events[1], e.TextSnapshot)
         assert text_of(events) == "It was the end of the text. More.After"
         assert [event.part for event in events if isinstance(event, e.TextDelta)] == ["p1", "p2"]

@@ -14,9 +14,12 @@ from tidelog.transcript import Fold, ReasoningPart, TextPart, ToolPart, encode
 
 EVENTS: tuple[e.Event, ...] = (
     e.Progress(task="t", done=0), e.Sources([e.Source("s1", "A")]), e.ReasoningDelta(text="h"), e.TextSnapshot(text="Hel"),
-    e.ReasoningDelta(text="m"), e.TextDelta(text="lo"), e.ToolStarted(call="c", name="n", parent="p"), e.ToolInputDelta(call="c", json='{"a"'),
-    e.ReasoningEnded(), e.ToolInputDelta(call="c", json=":1}"), e.ToolInput(call="c", input={"a": 1}), e.Progress(task="t", done=1),
-    e.ToolEnded(call="c", outcome="failed", error="no"), e.TextEnded(), e.TextDelta(part="p2", text="!"), e.Data(data=1, name="x"),
+    e.ReasoningDelta(text="m"), e.TextDelta(text="lo"), e.ToolStarted(call="c", name="n", parent="p"),
+    e.ToolInputDelta(call="c", json='{"a"'),
+    e.ReasoningEnded(), e.ToolInputDelta(call="c", json=":1}"), e.ToolInput(call="c", input={"a": 1}),
+    e.Progress(task="t", done=1),
+    e.ToolEnded(call="c", outcome="failed", error="no"), e.TextEnded(), e.TextDelta(part="p2", text="!"),
+    e.Data(data=1, name="x"),
     e.Sources([e.Source("s2", "B")]), e.Usage(input=1, output=2), e.TextEnded(part="p2"),
     e.RunEnded(outcome="failed", error=e.Error.of("internal"), usage=e.TokenUsage(1, 2, "provider"), can=("retry",)),
 )  # fmt: skip

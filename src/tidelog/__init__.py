@@ -1,4 +1,4 @@
-"""tidelog: durable, resumable streams. Every piece of work is an append-only log of typed events; every client is a cursor over it."""
+"""tidelog: durable, resumable streams. Every piece of work is a log of typed events; every client is a cursor over it."""
 
 from __future__ import annotations
 

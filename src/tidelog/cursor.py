@@ -20,8 +20,8 @@ Meanwhile = Callable[[Sequence[Record]], bool]
 class Cursor:
     """Reads one log from `position` on. One task uses it at a time.
 
-    `position` is the last record handed out; `ended` tells that there will never be another. Cursors that share a `turn` are served
-    in one callback of the loop.
+    `position` is the last record handed out; `ended` tells that there will never be another.
+    Cursors that share a `turn` are served in one callback of the loop.
     """
 
     __slots__ = (
@@ -51,8 +51,8 @@ class Cursor:
     async def next(self, timeout: float | None = None, meanwhile: Meanwhile | None = None) -> Sequence[Record]:
         """The next records, at most `batch` bytes: at once if there are any, else when some come.
 
-        Empty after `timeout` seconds, after `wake`, and for ever once `ended`. What comes while this waits is offered to `meanwhile`
-        first, once per turn of the loop; what it takes is not returned. Raises `Gone` if the log was dropped.
+        Empty after `timeout` seconds, after `wake`, and for ever once `ended`. What comes while this waits is offered to
+        `meanwhile` first; what it takes is not returned. Raises `Gone` if the log was dropped.
         """
         while not self.ended and not self._interrupted:
             if self._waiter.woken:

@@ -209,7 +209,9 @@ def encode(event: Event) -> bytes:
     """The event as JSON in UTF-8, on one line. Raises `InvalidEvent` for a payload that JSON cannot hold."""
     try:
         data = encode_json(event)
-        if b"\n" in data or b"\r" in data:  # a msgspec.Raw is written as it came, and would break every framing of lines
+        if (
+            b"\n" in data or b"\r" in data
+        ):  # a msgspec.Raw is written as it came, and would break every framing of lines
             data = msgspec.json.format(data, indent=-1)
         return data
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:

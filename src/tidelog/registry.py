@@ -34,7 +34,7 @@ _GROUPS: Final = {"store": STORES, "dialect": DIALECTS, "framing": FRAMINGS, "so
 
 
 def store(url: str) -> Store:
-    """The store of a URL like `memory:` or `sqlite:///tidelog.db`, not yet started. Raises `InvalidRequest` for an unknown scheme."""
+    """The store of a URL like `memory:` or `sqlite:///tidelog.db`, not yet started. Raises `InvalidRequest`."""
     scheme = url.partition(":")[0].partition("+")[0]
     return cast(Store, _load("store", scheme)(url))
 

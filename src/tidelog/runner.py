@@ -187,7 +187,7 @@ class Runner:
 
     @contextlib.contextmanager
     def watch(self, head: Head, viewer: object, position: int) -> Iterator[None]:
-        """While the block lasts, `viewer` watches the run: it counts for `on_leave` and `lockstep`, here or in the owner's process."""
+        """While the block lasts, `viewer` watches the run: it counts for `on_leave` and `lockstep`, wherever the owner is."""
         live = self._live.get(head.run)
         if live is not None:
             live.run.viewers.add(viewer, position)
@@ -251,7 +251,7 @@ class Runner:
         run = live.run
         error = run.error or e.Error.of("store_unavailable")
         try:
-            while self._started and not await self._keeper.end_lost(run.id, error, lease=Lease(self.owner)):
+            while self._started and not await self._keeper.end_lost(run.id, error, lease=Lease(self.owner)):  # noqa: ASYNC110
                 await asyncio.sleep(RETRY_ENDING)
         finally:
             self._forget(live)

@@ -184,7 +184,7 @@ class Leasing(Protocol):
     """A store that several processes open. The lease is the process's: one row, beaten every BEAT seconds (2) off the loop."""
 
     async def orphans(self, patience: float) -> Sequence[str]:
-        """Logs that are not ended and whose owner is dead: its beat stood still for `patience` seconds of our own monotonic clock.
+        """Logs that are not ended and whose owner is dead: its beat stood still for `patience` seconds of our own clock.
 
         Call it again and again: it compares with what it saw before. Owners that closed properly are dead at once.
         """

@@ -27,9 +27,9 @@ def read(name: str) -> Any:
 
 
 LOGS: dict[str, list[Record]] = {
-    case["name"]: [Record(n, 0.0, json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()) for n, event in enumerate(case["events"], 1)]
+    case["name"]: [Record(n, 0.0, e.encode_json(event)) for n, event in enumerate(case["events"], 1)]
     for case in read("frames")
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", read("chunks"), ids=lambda case: case["name"])

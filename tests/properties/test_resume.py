@@ -1,4 +1,4 @@
-"""Resuming at every cut gives the whole: for every dialect of the registry and every granularity, through the one reading loop."""
+"""Resuming at every cut gives the whole: for every dialect and every granularity, through the one reading loop."""
 
 from __future__ import annotations
 

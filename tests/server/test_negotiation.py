@@ -252,14 +252,17 @@ class TestGranularity:
         assert self.deltas(*WORDS, chunk="whole") == [TEXT]
 
     def test_merged_deltas_name_the_first_one_they_hold(self) -> None:
-        gate = Gate()
-        chat = Chat("a", gate, *"bcd")
+        """The first goes at once; the window is kept on average, so that the second may come early."""
+        first, second = Gate(), Gate()
+        chat = Chat("a", first, "b", second, *"cde")
         with serve(chat.app) as server, ask(server, params={"merge": "1s"}) as viewer:
-            assert [frame.json["text"] for frame in viewer.read(2)[1:]] == ["a"]  # at once
-            gate.open()
+            assert [frame.json["text"] for frame in viewer.read(2)[1:]] == ["a"]
+            first.open()
+            assert [frame.json["text"] for frame in viewer.read(1)] == ["b"]
+            second.open()
             [merged] = [frame for frame in viewer.rest() if frame.json["type"] == "text.delta"]
-        assert (merged.json["from"], merged.json["seq"], merged.json["text"]) == (3, 5, "bcd")
-        assert merged.id == f"{viewer.run}.1.5"
+        assert (merged.json["from"], merged.json["seq"], merged.json["text"]) == (4, 6, "cde")
+        assert merged.id == f"{viewer.run}.1.6"
 
     def test_a_viewer_that_catches_up_does_not_wait_for_the_window(self) -> None:
         """Only what is new may be worth a wait: a long text that is already there would come in drips."""

@@ -54,9 +54,11 @@ class Call:
 
 
 KINDS: dict[str, Any] = {
-    "async generator": agen, "generator": gen, "partial": functools.partial(agen, "a", "b"), "partial of a generator": functools.partial(gen, "a", "b"),
+    "async generator": agen, "generator": gen,
+    "partial": functools.partial(agen, "a", "b"), "partial of a generator": functools.partial(gen, "a", "b"),
     "function that makes one": lambda: agen(), "function that makes a generator": lambda: gen(), "coroutine function": coroutine,
-    "coroutine function that makes one": coroutine_of_a_source, "object to call": Call(), "function that makes a text": lambda: "ab",
+    "coroutine function that makes one": coroutine_of_a_source, "object to call": Call(),
+    "function that makes a text": lambda: "ab",
 }  # fmt: skip
 MADE: dict[str, Any] = {
     "async generator": agen, "generator": gen, "list": lambda: ["a", "b"], "tuple": lambda: ("a", "b"), "text": lambda: "ab",
@@ -164,7 +166,8 @@ async def test_a_sync_source_runs_at_most_so_far_ahead() -> None:
 
     def work() -> Iterator[str]:
         nonlocal made
-        for made in range(1, 10_000):
+        while made < 10_000:
+            made += 1
             yield "x"
 
     source = Threaded(work(), Pool(1))
@@ -266,7 +269,8 @@ async def test_a_source_that_waits_for_a_thread_can_be_stopped() -> None:
     async with running() as runner:
         first = (await runner.launch(Launch(sources.opener(blocks)))).run
         second = (await runner.launch(Launch(sources.opener(waits)))).run
-        assert first is not None and second is not None
+        assert first is not None
+        assert second is not None
         await turns()
         second.stop()
         assert await outcome(second) == "stopped"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Sequence
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -30,7 +30,7 @@ class Packed(msgspec.Struct):
     a: int
 
 
-class Name(str, Enum):
+class Name(StrEnum):
     ONE = "one"
 
 
@@ -64,7 +64,9 @@ FED: dict[str, tuple[Sequence[Any], Sequence[e.Event]]] = {
         [delta("a"), TOOL, "b"], [delta("a"), TOOL, e.TextEnded(), delta("b", "p2")],
     ),
     "text beside another part": ([delta("a", "x"), "b"], [delta("a", "x"), delta("b")]),
-    "text behind a snapshot": ([e.TextSnapshot(text="s"), TOOL, "b"], [e.TextSnapshot(text="s"), TOOL, e.TextEnded(), delta("b", "p2")]),
+    "text behind a snapshot": (
+        [e.TextSnapshot(text="s"), TOOL, "b"], [e.TextSnapshot(text="s"), TOOL, e.TextEnded(), delta("b", "p2")],
+    ),
 }  # fmt: skip
 
 
@@ -78,7 +80,8 @@ def test_values_become_events(name: str) -> None:
 @pytest.mark.parametrize(
     "value",
     [1, 1.5, True, ["a"], ("a",), object(), Model, e.TextDelta(text=1), e.ToolStarted(call=None, name=""), e.Event(),  # type: ignore[arg-type]
-     e.RunStarted(v=1, run="r", thread="t", message="m", attempt=1), e.RunEnded(outcome="completed", usage=e.TokenUsage(), can=()),
+     e.RunStarted(v=1, run="r", thread="t", message="m", attempt=1),
+     e.RunEnded(outcome="completed", usage=e.TokenUsage(), can=()),
      e.Progress(task="t", done="half"), e.Usage(source="guess")],  # type: ignore[arg-type]
     ids=repr,
 )  # fmt: skip

@@ -31,7 +31,7 @@ from tidelog.sources.iterators import THREADS, Iterators
 from tidelog.transports.deliver import HEARTBEAT, SEND_TIMEOUT
 
 P = ParamSpec("P")
-Principal = Callable[[Request], str | None | Awaitable[str | None]]
+Principal = Callable[[Request], Awaitable[str | None] | str | None]
 
 DEFAULT_STORE: Final = "sqlite:///tidelog.db"
 DRAIN_TIMEOUT: Final = 10.0
@@ -40,9 +40,10 @@ DRAIN_TIMEOUT: Final = 10.0
 class Tidelog:
     """Durable, resumable streams for one application.
 
-    `store` is a URL: `memory:` or `sqlite:///file.db`; without it `TIDELOG_STORE` counts. `principal` tells who asks; every run belongs to the principal that started
-    it. `origins` may start and steer runs from other sites, beside those that the app's CORS settings allow. `retention` (seconds,
-    None: for ever) counts from the end of a run. Other times are in seconds; limits of runs are those of `tidelog.Limits`.
+    `store` is a URL: `memory:` or `sqlite:///file.db`; without it `TIDELOG_STORE` counts. `principal` tells who asks; every run
+    belongs to the principal that started it. `origins` may start and steer runs from other sites, beside those that the app's CORS
+    settings allow. `retention` (seconds, None: for ever) counts from the end of a run. Other times are in seconds; limits of runs
+    are those of `tidelog.Limits`.
     """
 
     def __init__(

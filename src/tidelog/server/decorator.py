@@ -1,7 +1,7 @@
 """`@tide.stream`: an endpoint that is a generator function (design: the HTTP surface).
 
-FastAPI solves the parameters of what it sees, so the wrapper shows a signature of its own: resolved hints, no return annotation and
-no `__wrapped__` (FastAPI would unwrap it and stream JSON lines), `yield` dependencies at function scope, so that they are closed
+FastAPI solves the parameters of what it sees, so the wrapper shows a signature of its own: resolved hints, no return annotation
+and no `__wrapped__` (FastAPI would unwrap it and stream JSON lines), `yield` dependencies at function scope, so that they are closed
 before the first event, and two parameters more, for the request's body and for the headers that dependencies set.
 """
 
@@ -77,7 +77,8 @@ def _parameter(function: Callable[..., Any], parameter: inspect.Parameter, hints
     for part in _parts(hint):
         if isinstance(part, type) and issubclass(part, _FORBIDDEN):
             raise TypeError(
-                f"{function.__name__}: a run outlives the request, so @tide.stream cannot pass {part.__name__} ({parameter.name}) to it. "
+                f"{function.__name__}: a run outlives the request, "
+                f"so @tide.stream cannot pass {part.__name__} ({parameter.name}) to it. "
                 f"Write an endpoint that reads what it needs and ends with: return tide.response({function.__name__}(...))"
             )
     return parameter.replace(annotation=_at_function_scope(hint), default=_depends(parameter.default))
@@ -107,7 +108,7 @@ def _depends(mark: Any) -> Any:
 
 
 def _yields(call: Callable[..., Any]) -> bool:
-    inner = call if inspect.isroutine(call) else getattr(call, "__call__", call)
+    inner = call if inspect.isroutine(call) else getattr(type(call), "__call__", call)  # noqa: B004
     return inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner)
 
 

@@ -24,7 +24,7 @@ def check_start(scope: Scope, origins: Collection[str]) -> None:
 
 
 def check_site(scope: Scope, origins: Collection[str]) -> None:
-    """Raise `Refused` for a request that another site's page makes, unless `origins` or the app's CORS settings allow its origin."""
+    """Raise `Refused` for a request that another site's page makes, unless `origins` or the app's CORS settings allow it."""
     headers = Headers(scope=scope)
     origin, site = headers.get("origin"), headers.get("sec-fetch-site")
     if site is not None:

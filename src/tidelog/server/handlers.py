@@ -8,7 +8,7 @@ from starlette.types import Scope
 
 
 def has_own_handler(scope: Scope, error: Exception) -> bool:
-    """True if the app registered a handler for this error's class, a parent of it, or its status. FastAPI's defaults do not count."""
+    """True if the app registered a handler for this error's class, a parent of it, or its status; defaults do not count."""
     app_handlers = getattr(scope.get("app"), "exception_handlers", None) or {}
     by_class, by_status = scope.get("starlette.exception_handlers", ({}, {}))
     found = by_status.get(error.status_code) if isinstance(error, HTTPException) else None

@@ -63,7 +63,7 @@ class OptionArgs(TypedDict, total=False):
 
 
 def make_options(limits: Limits, args: OptionArgs) -> Options:
-    """Options from keyword arguments over the given limits. Raises `TypeError` for an unknown name, `ValueError` for a bad value."""
+    """Options from keyword arguments over the given limits. Raises `TypeError` for an unknown name, `ValueError` otherwise."""
     given: dict[str, Any] = dict(args)
     own = {name: given.pop(name) for name in Limits._fields if name in given}
     unknown = sorted(set(given) - set(Options._fields))

@@ -1,6 +1,7 @@
 """The answer of an endpoint that starts a run: `return tide.response(answer(...))`.
 
-It negotiates the form, starts the run or finds the one that this request means, waits until the status is known, and becomes a view.
+It negotiates the form, starts the run or finds the one that this request means, waits until the status is known, and becomes a
+view.
 """
 
 from __future__ import annotations

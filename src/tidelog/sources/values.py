@@ -17,7 +17,7 @@ log = logging.getLogger("tidelog")
 
 
 class Values:
-    """The translator of what users yield. Text goes to the part `p1`; after a tool call, or once that part was ended, to the next."""
+    """The translator of what users yield. Text goes to the part `p1`; after a tool call, or once it was ended, to the next."""
 
     def __init__(self) -> None:
         self._number = 1
@@ -48,7 +48,7 @@ class Values:
         if text.startswith("data:") and not self._warned:
             self._warned = True
             log.warning(
-                "a run yields %r: tidelog writes the SSE frames itself; yield the text alone (docs: coming from StreamingResponse)",
+                "a run yields %r: tidelog writes the SSE frames itself; yield the text alone (docs/coming-from.md)",
                 text[:40],
             )
         if self._break:
@@ -63,7 +63,8 @@ class Values:
         kind = type(event)
         if isinstance(event, e.RunStarted | e.RunEnded):
             raise InvalidEvent(f"{kind.__name__} is the run's own; return from the generator, or raise, to end it.")
-        if e.decode(e.encode(event)) is None:  # structs do not check their fields, and no reader would see such an event
+        # Structs do not check their fields, and no reader would see such an event.
+        if e.decode(e.encode(event)) is None:
             raise InvalidEvent(f"{kind.__name__} is no event of this protocol, or has a field of a wrong type.")
         if kind is e.ToolStarted:
             self._break = True

@@ -144,8 +144,7 @@ def _check(connection: apsw.Connection, path: str) -> int:
 def _check_in_snapshot(connection: apsw.Connection, path: str) -> int:
     """The same while others may be creating the file."""
     with connection:
-        version = _check(connection, path)
-    return version
+        return _check(connection, path)
 
 
 def _migrate(connection: apsw.Connection, path: str) -> None:

@@ -20,7 +20,7 @@ class StoreConformance:
     """What every store must do, whatever its medium."""
 
     def make(self, where: Path, *, beat: float | None = None) -> Store:
-        """A store that is not started, with its logs at `where`; `beat` is the seconds between two beats, where it has a lease."""
+        """A store that is not started, with its logs at `where`; `beat` is the seconds between two beats of its lease."""
         raise NotImplementedError
 
     @pytest.fixture
