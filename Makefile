@@ -53,7 +53,7 @@ bench: .venv/.everything ## the figures, side by side with other servers
 
 soak: .venv/.everything ## the large counts of the tests
 	@sh scripts/chromium.sh
-	TIDELOG_SOAK=1 $(PYTEST) -m soak --timeout 3600 --durations 0 --durations-min 5 $(ARGS)
+	SOAK=1 $(PYTEST) -m soak --timeout 3600 --durations 0 --durations-min 5 $(ARGS)
 
 screenshots: .venv/.everything ## the pictures in docs/images
 	@sh scripts/chromium.sh

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-SOAK = os.environ.get("TIDELOG_SOAK") == "1"
+SOAK = os.environ.get("SOAK") == "1"
 
 
 def count(small: int, large: int) -> int:

@@ -23,7 +23,7 @@ def start(folder: Path) -> Process:
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TIDELOG_SOAK", raising=False)
+    monkeypatch.delenv("SOAK", raising=False)
 
 
 def reaped(process: Process, run: str) -> Viewer:

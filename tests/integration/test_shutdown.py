@@ -22,7 +22,7 @@ KINDS = pytest.mark.parametrize("kind", ["tidelog", "uvicorn"])
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TIDELOG_SOAK", raising=False)
+    monkeypatch.delenv("SOAK", raising=False)
 
 
 def start(kind: Any, **env: str) -> Process:

@@ -24,7 +24,7 @@ NOISE = 16_000_000
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TIDELOG_SOAK", raising=False)
+    monkeypatch.delenv("SOAK", raising=False)
 
 
 def start() -> Process:

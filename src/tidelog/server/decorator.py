@@ -1,8 +1,8 @@
 """`@tide.stream`: an endpoint that is a generator function (design: the HTTP surface).
 
 FastAPI solves the parameters of what it sees, so the wrapper shows a signature of its own: resolved hints, no return annotation
-and no `__wrapped__` (FastAPI would unwrap it and stream JSON lines), `yield` dependencies at function scope, so that they are closed
-before the first event, and two parameters more, for the request's body and for the headers that dependencies set.
+and no `__wrapped__` (FastAPI would unwrap it and stream JSON lines), `yield` dependencies at function scope, so that they are
+closed before the first event, and two parameters more, for the request's body and for the headers that dependencies set.
 """
 
 from __future__ import annotations

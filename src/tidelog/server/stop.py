@@ -1,7 +1,8 @@
 """Shutting down under a server that is not ours.
 
 ASGI tells an application to stop only when every connection has closed, and open streams do not close by themselves. So the
-signal is heard beside the server's own handler, which is called as before: viewers are sent away and the server's wait comes to an end.
+signal is heard beside the server's own handler, which is called as before: viewers are sent away and the server's wait
+comes to an end.
 A viewer that never reads cannot be closed from within an application: after `force_after` seconds the server is told to stop
 waiting, in the way that a second Ctrl-C does.
 """

@@ -144,7 +144,8 @@ def _check(connection: apsw.Connection, path: str) -> int:
 def _check_in_snapshot(connection: apsw.Connection, path: str) -> int:
     """The same while others may be creating the file."""
     with connection:
-        return _check(connection, path)
+        version = _check(connection, path)
+    return version  # noqa: RET504 - mypy: a connection's block might swallow
 
 
 def _migrate(connection: apsw.Connection, path: str) -> None:
