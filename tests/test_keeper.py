@@ -39,6 +39,9 @@ class LeaseStore(MemoryStore):
         self.patience = patience
         return list(self.dead)
 
+    async def age(self, owner: str) -> float | None:
+        return 0.0
+
     async def take(
         self, log: str, after: int, records: Sequence[Record], *, head: bytes | None = None, ended: bool = True
     ) -> Lease:

@@ -34,7 +34,8 @@ class Writer:
 
     __slots__ = (
         "_grammar", "_head", "_inflight", "_last_head", "_lease", "_most_bytes", "_most_event", "_most_records", "_moved",
-        "_name", "_pending", "_settled", "_store", "bytes", "done", "finished", "last", "lost", "pending_bytes", "same_part", "usage",
+        "_name", "_pending", "_settled", "_store", "bytes", "done", "finished", "last", "lost", "pending_bytes",
+        "same_part", "usage",
     )  # fmt: skip
 
     def __init__(

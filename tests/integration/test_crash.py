@@ -21,11 +21,6 @@ def start(folder: Path) -> Process:
     return serve_process("tests.integration.apps:app", cwd=ROOT, env=env)
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SOAK", raising=False)
-
-
 def reaped(process: Process, run: str) -> Viewer:
     """A viewer that has waited for the end of an orphan: live viewers hear of it, too."""
     viewer = watch(f"{process.url}/runs/{run}/events", timeout=15.0)

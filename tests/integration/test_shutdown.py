@@ -20,11 +20,6 @@ NOISE = 4.0
 KINDS = pytest.mark.parametrize("kind", ["tidelog", "uvicorn"])
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SOAK", raising=False)
-
-
 def start(kind: Any, **env: str) -> Process:
     return serve_process(
         "tests.integration.apps:app", kind=kind, cwd=ROOT, env={"APP_DRAIN_TIMEOUT": str(DRAIN), **env}

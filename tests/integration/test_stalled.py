@@ -22,11 +22,6 @@ NOISE = 16_000_000
 """Bytes by which a process of the same work differs from one moment to the next."""
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SOAK", raising=False)
-
-
 def start() -> Process:
     return serve_process("tests.integration.apps:app", cwd=ROOT, env={"APP_DRAIN_TIMEOUT": "0"})
 

@@ -42,6 +42,9 @@ class Frames:
         self.kept.append(frame)
         return b"."
 
+    def verbatim(self, run: bytes, record: Record) -> bytes:
+        raise AssertionError("only a direct socket is written like this")
+
 
 async def shown(store: MemoryStore, dialect: str, granularity: Granularity, position: int, batch: int) -> list[Frame]:
     """What one viewer gets from `position` to the end."""

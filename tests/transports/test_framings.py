@@ -7,8 +7,12 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.parts import log_of
 
+from tidelog import events as e
+from tidelog import registry
 from tidelog.frame import Frame
+from tidelog.seams import Framing
 from tidelog.transports.lines import Bare, Lines
 from tidelog.transports.sse import Sse
 
@@ -56,6 +60,20 @@ def test_retry_waits_for_the_first_data() -> None:
     assert sse.encode(Frame(None, None, b"r.1.1")) == b"id: r.1.1\n\n"
     assert sse.encode(Frame(b"x", None, b"r.1.2")) == b"id: r.1.2\nretry: 7\ndata: x\n\n"
     assert sse.encode(Frame(b"x", "e")) == b"event: e\ndata: x\n\n"
+
+
+@pytest.mark.parametrize("framing", [Sse, Lines, Bare])
+def test_a_verbatim_record_is_what_the_native_dialect_makes_of_it(framing: type[Framing]) -> None:
+    made, native = framing(1), registry.dialect("native")("run")
+    assert native.verbatim
+    made.encode(Frame(b"the first carries retry"))
+    for record in log_of(e.TextDelta(text="你\n\u2028\ud800"), e.Data(data={})):
+        [frame] = native.encode(record)
+        assert made.verbatim(b"run", record) == made.encode(frame)
+
+
+def test_only_native_is_verbatim() -> None:
+    assert [name for name in registry.DIALECTS if registry.dialect(name).verbatim] == ["native"]
 
 
 def test_a_heartbeat_is_no_event() -> None:

@@ -42,8 +42,8 @@ class Tidelog:
 
     `store` is a URL: `memory:` or `sqlite:///file.db`; without it `TIDELOG_STORE` counts. `principal` tells who asks; every run
     belongs to the principal that started it. `origins` may start and steer runs from other sites, beside those that the app's
-    CORS settings allow. `retention` (seconds, None: for ever) counts from the end of a run. Other times are in seconds; limits of runs
-    are those of `tidelog.Limits`.
+    CORS settings allow. `retention` (seconds, None: for ever) counts from the end of a run. Other times are in seconds; limits
+    of runs are those of `tidelog.Limits`.
     """
 
     def __init__(
