@@ -102,6 +102,8 @@ class Server:
         self.process = popen(command, self._folder, stderr=subprocess.STDOUT)
         assert self.process.stdout is not None
         self.line = self.process.stdout.readline()
+        while self.line and " INFO " in self.line:  # what is logged may come first
+            self.line = self.process.stdout.readline()
         if not self.line.startswith("tidelog on "):
             self.process.kill()
             pytest.fail(self.line + self.end())

@@ -80,6 +80,11 @@ class _Live:
         self.elsewhere: dict[str, int] = {}
         self.cancel: asyncio.TimerHandle | None = None
 
+    @property
+    def watched(self) -> bool:
+        """Whether anybody watches, in whatever process."""
+        return len(self.run.viewers) > 0 or any(self.elsewhere.values())
+
 
 class Runner:
     """Owns the runs of this process. `start` it on the loop that it is used on."""
@@ -314,12 +319,22 @@ class Runner:
         """Arm or disarm `on_leave` by the number of viewers everywhere."""
         if live.cancel_after is None or live.run.id not in self._live:
             return
-        watched = len(live.run.viewers) > 0 or any(live.elsewhere.values())
-        if watched and live.cancel is not None:
+        if live.watched and live.cancel is not None:
             live.cancel.cancel()
             live.cancel = None
-        elif not watched and live.cancel is None:
-            live.cancel = asyncio.get_running_loop().call_later(live.cancel_after, live.run.stop)
+        elif not live.watched and live.cancel is None:
+            live.cancel = asyncio.get_running_loop().call_later(live.cancel_after, self._leave_alone, live)
+
+    def _leave_alone(self, live: _Live) -> None:
+        live.cancel = None
+        if self._started:
+            self._spawn(self._stop_unwatched(live))
+
+    async def _stop_unwatched(self, live: _Live) -> None:
+        """Nobody here watches: look once more whether anybody does elsewhere, whose word may not have reached us."""
+        await self._obey(live)
+        if not live.watched:
+            live.run.stop()
 
     def _watch_elsewhere(self, run: str, change: int) -> None:
         before = self._watched.get(run, 0)
