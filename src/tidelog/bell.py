@@ -19,16 +19,21 @@ Wake = Callable[[], None]
 class Bell:
     """Many may wait at one bell, and one may wait at many. `rung` tells whether it has ever rung."""
 
-    __slots__ = ("__weakref__", "_waiting", "rung")
+    __slots__ = ("__weakref__", "_order", "_waiting", "rung")
 
     def __init__(self) -> None:
         self.rung = False
         self._waiting: dict[Wake, None] = {}
+        self._order: tuple[Wake, ...] | None = ()
+        """Whom to call, as it was when the ring began; None after a change."""
 
     def ring(self) -> None:
         """Call all that wait. What one raises hurts neither the others nor the writer."""
         self.rung = True
-        for wake in tuple(self._waiting):
+        order = self._order
+        if order is None:
+            order = self._order = tuple(self._waiting)
+        for wake in order:
             try:
                 wake()
             except Exception:
@@ -37,10 +42,12 @@ class Bell:
     def add(self, wake: Wake) -> None:
         """Call `wake` at every ring from now on."""
         self._waiting[wake] = None
+        self._order = None
 
     def discard(self, wake: Wake) -> None:
         """Do not call `wake` any more."""
         self._waiting.pop(wake, None)
+        self._order = None
 
 
 class Waiter:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
+from time import time
 from typing import Final
 
 from tidelog import events as e
@@ -33,8 +33,8 @@ class Writer:
     """
 
     __slots__ = (
-        "_grammar", "_head", "_inflight", "_last_head", "_lease", "_most_bytes", "_most_event", "_most_records", "_moved",
-        "_name", "_pending", "_settled", "_store", "bytes", "done", "finished", "last", "lost", "pending_bytes",
+        "_epoch", "_grammar", "_head", "_inflight", "_last_head", "_lease", "_most_bytes", "_most_event", "_most_records",
+        "_moved", "_name", "_pending", "_settled", "_store", "bytes", "done", "finished", "last", "lost", "pending_bytes",
         "same_part", "usage",
     )  # fmt: skip
 
@@ -55,6 +55,7 @@ class Writer:
         self._head = head
         self._name = run_log(head.run)
         self._lease = lease
+        self._epoch = lease.epoch
         self._moved = moved
         self._grammar = Grammar()
         self._grammar.accept(first)
@@ -86,10 +87,17 @@ class Writer:
     def more_text(self, text: str) -> None:
         """Text after text of the same part, the hot path: there is nothing to decide, only to encode. Raises `TooLarge`."""
         data = e.encode_delta(self.same_part or b"", text)
-        size = len(data)
-        if size > self._most_event or self.bytes + size > self._most_bytes or self.last >= self._most_records:
+        size, seq = len(data), self.last + 1
+        total = self.bytes + size
+        if size > self._most_event or total > self._most_bytes or seq > self._most_records:
             self._check(size)
-        self._push(data)
+        if self._inflight is not None or self.finished:
+            self._push(data)
+            return
+        self.last, self.bytes = seq, total
+        ack = self._store.append(self._name, seq - 1, (Record(seq, time(), data, self._epoch),), lease=self._lease)
+        if ack is not self._settled:
+            self._await(ack)
 
     def finish(self, outcome: e.Outcome, error: e.Error | None) -> None:
         """Store the ending: close what is open, then `run.ended`. Happens once."""
@@ -114,7 +122,7 @@ class Writer:
         """Number the event; append it at once if nothing is in flight. The ending goes as one batch."""
         seq = self.last = self.last + 1
         self.bytes += len(data)
-        record = Record(seq, time.time(), data, self._lease.epoch)
+        record = Record(seq, time(), data, self._epoch)
         if self._inflight is None and not self.finished:
             ack = self._store.append(self._name, seq - 1, (record,), lease=self._lease)
             if ack is not self._settled:

@@ -81,7 +81,7 @@ class TestSignature:
 
         found = app.openapi()["paths"]["/chat"]["post"]
         assert found["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Ask"}
-        assert [one["name"] for one in found.get("parameters", [])] == []
+        assert [one["name"] for one in found.get("parameters", [])] == ["Last-Event-ID"]
 
     def test_options_and_none(self) -> None:
         app, tide = make()

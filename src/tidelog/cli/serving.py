@@ -151,7 +151,7 @@ def _log(level: str) -> None:
 def _built_in(chosen: settings.Settings) -> Target:
     if chosen.docs is not None and not Path(chosen.docs).exists():
         raise Trouble(f"There is no folder or file {chosen.docs}: --docs names your documents.", 2)
-    app = import_module(BUILT_IN).make_app(chosen.store, chosen.docs)
+    app = import_module(BUILT_IN).make_app(chosen.store, chosen.docs, drain_timeout=chosen.drain_timeout)
     return Target(app, (chosen.store,))
 
 

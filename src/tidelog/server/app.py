@@ -22,6 +22,7 @@ from tidelog.runner import Launch, Runner
 from tidelog.server.checks import check_app
 from tidelog.server.decorator import endpoint
 from tidelog.server.links import Links
+from tidelog.server.openapi import extend
 from tidelog.server.options import CancelAfter, OptionArgs, Options, make_options
 from tidelog.server.response import TideResponse
 from tidelog.server.routes import Routes
@@ -171,6 +172,8 @@ class Tidelog:
     @asynccontextmanager
     async def _lifespan(self, app: Any) -> AsyncIterator[None]:
         check_app(app, self.functions)
+        if hasattr(app, "openapi"):
+            extend(app)
         self.links.app = app
         await self.ready()
         with on_signal(self.runner.drain, force_after=self.drain_timeout + 1.0):

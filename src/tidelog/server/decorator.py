@@ -2,7 +2,8 @@
 
 FastAPI solves the parameters of what it sees, so the wrapper shows a signature of its own: resolved hints, no return annotation
 and no `__wrapped__` (FastAPI would unwrap it and stream JSON lines), `yield` dependencies at function scope, so that they are
-closed before the first event, and two parameters more, for the request's body and for the headers that dependencies set.
+closed before the first event, and three parameters more: for the request's body, for the headers that dependencies
+set, and for OpenAPI.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import typing
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Annotated, Any, Final, Protocol
 
-from fastapi import BackgroundTasks, Request, Response, UploadFile
+from fastapi import BackgroundTasks, Header, Request, Response, UploadFile
 from fastapi.params import Depends
 from starlette.datastructures import UploadFile as StarletteUploadFile
 from starlette.requests import HTTPConnection
 
+from tidelog.server.openapi import RESUMES
 from tidelog.server.response import TideResponse
 
 log = logging.getLogger("tidelog")
@@ -27,6 +29,8 @@ log = logging.getLogger("tidelog")
 Endpoint = Callable[..., Awaitable[Response]]
 REQUEST: Final = "tidelog_request"
 RESPONSE: Final = "tidelog_response"
+CURSOR: Final = "tidelog_cursor"
+_Cursor: Final = Annotated[str | None, Header(alias="Last-Event-ID", description=RESUMES)]
 _FORBIDDEN: Final = (UploadFile, StarletteUploadFile, BackgroundTasks, HTTPConnection)
 
 
@@ -42,6 +46,7 @@ def endpoint(function: Callable[..., Any], respond: Respond) -> Endpoint:
 
     async def start(**given: Any) -> Response:
         request, solved = given.pop(REQUEST), given.pop(RESPONSE)
+        del given[CURSOR]  # read from the request itself; it stands in the signature for OpenAPI
         answer = respond(functools.partial(function, **given), body=await request.body())
         _merge(solved, answer)
         return answer
@@ -65,6 +70,7 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
     hidden = [
         inspect.Parameter(REQUEST, inspect.Parameter.KEYWORD_ONLY, annotation=Request),
         inspect.Parameter(RESPONSE, inspect.Parameter.KEYWORD_ONLY, annotation=Response),
+        inspect.Parameter(CURSOR, inspect.Parameter.KEYWORD_ONLY, annotation=_Cursor, default=None),
     ]
     keyword_only = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
     return inspect.Signature([*keyword_only, *hidden])

@@ -102,7 +102,8 @@ class MemoryStore:
         if ended:
             found.ended = True
             found.ended_at = time.time()
-        found.ring()
+        if found.bell is not None:
+            found.bell.ring()
         return self._done
 
     async def post(self, log: str, data: bytes) -> int:

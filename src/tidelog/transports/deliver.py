@@ -47,7 +47,8 @@ class Delivery:
     """Serves one viewer. `leave` and `send_away` may be called by other tasks of the loop at any time."""
 
     __slots__ = (
-        "_alarm", "_cursor", "_dialect", "_direct", "_framing", "_holder", "_how", "_loop", "_meanwhile", "_next_at", "_pacing",
+        "_alarm", "_cursor", "_dialect", "_direct", "_framed", "_framing", "_holder", "_how", "_loop", "_meanwhile", "_next_at",
+        "_pacing",
         "_run", "_sent", "_spoke_at", "_task", "_verbatim", "_window", "_write", "_writing", "moved",
     )  # fmt: skip
 
@@ -80,6 +81,8 @@ class Delivery:
         """When the next deltas may go: frames keep the window on average, so that a steady stream may jitter."""
         self._run = cursor.log.partition("/")[2].encode()
         self._verbatim = framing.verbatim if dialect.verbatim else None
+        self._framed = False
+        """Whether a first frame has gone out, with all that only the first carries."""
         self._window = pacing.granularity.merge
         chunk = pacing.granularity.chunk
         self._holder = Holder(chunk) if chunk else None
@@ -176,16 +179,17 @@ class Delivery:
         if self._holder is not None:
             records = self._holder.feed(records)
         await self._say(self._frames(records))
+        self._framed = True
         self._next_at = max(self._next_at, self._loop.time() - self._window) + self._window
         if self.moved is not None:
             self.moved(self._cursor.position)
 
     def _serve(self, records: Sequence[Record]) -> bool:
         """The short way for a viewer that keeps up: no task is woken. False leaves the records to the loop above."""
-        now = self._loop.time()
-        if now < self._next_at or self._direct is None:
+        now, next_at = self._loop.time(), self._next_at
+        if now < next_at or self._direct is None:
             return False
-        if self._verbatim is not None and len(records) == 1:
+        if len(records) == 1 and self._verbatim is not None and self._framed:
             data = self._verbatim(self._run, records[0])
         else:
             frames = self._frames(records)
@@ -193,7 +197,8 @@ class Delivery:
         if not self._direct.write(data, self._sent):
             return False
         self._spoke_at = now
-        self._next_at = max(self._next_at, now - self._window) + self._window
+        late = now - self._window
+        self._next_at = (late if late > next_at else next_at) + self._window
         if self.moved is not None:
             self.moved(records[-1].seq)
         return True
