@@ -151,7 +151,7 @@ class Delivery:
 
     async def _fold(self, position: int) -> None:
         past = self._cursor.again()
-        while past.position < position:
+        while past.position < position and self._how is None:
             for record in await past.next(0):
                 if record.seq <= position:
                     for _ in self._dialect.encode(record):
