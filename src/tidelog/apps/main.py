@@ -17,7 +17,8 @@ def make_app(store: str | None = None, docs: str | None = None, *, drain_timeout
     """The built-in application: `/rag`, the page at `/`, `/about`, and the routes over runs and threads.
 
     `store` is as for `Tidelog`; `docs` is a folder or file, None: tidelog's own README and pages. The documents are
-    read in a thread, once the application starts. `drain_timeout` (seconds) is as for `Tidelog`. Raises `TidelogError` if there is nothing at `docs`.
+    read in a thread, once the application starts. `drain_timeout` (seconds) is as for `Tidelog`.
+    Raises `TidelogError` if there is nothing at `docs`.
     """
     tide = Tidelog(store, drain_timeout=drain_timeout)
     library = Library(docs)
