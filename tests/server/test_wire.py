@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import pytest
 from tests.server.chat import NDJSON, Chat, make_tide, types
 
+from tidelog import Progress
 from tidelog.testing import Gate, Viewer, serve
 
 SMALL_BEAT = 0.02
@@ -116,3 +118,20 @@ def test_names_that_would_break_a_frame_become_data() -> None:
         *(("data", number) for number in range(6)),
         ("fine name", 6),
     ]
+
+
+@pytest.mark.parametrize("dialect", ["simple", "sse-text", "text"])
+def test_a_record_without_words_does_not_end_the_body(dialect: str) -> None:
+    """A dialect has no frame for some records: no empty chunk may be written, not on the short way either."""
+    first, second = Gate(), Gate()
+    chat = Chat("one ", first, Progress(task="t", done=1), second, "two")
+    with serve(chat.app) as server, server.watch(f"/chat?dialect={dialect}&merge=0") as viewer:
+        while b"one" not in viewer.body:
+            assert viewer.more()
+        first.open()
+        while second.arrived == 0:
+            time.sleep(0.001)  # the progress is accepted, and served in the same turn
+        second.open()
+        viewer.rest()
+        assert b"two" in viewer.body
+        assert viewer.complete

@@ -119,10 +119,10 @@ class TideResponse(Response):
     ) -> None:
         """A client that comes back: it never starts a run."""
         runner = self._edge.runner
-        await check_position(runner.store, position)
         head = await runner.head(position.run)
         if head.principal != principal or head.route != route_of(scope):
-            raise NotFound
+            raise NotFound  # before the position is looked at: whether it lies ahead is nobody else's business
+        await check_position(runner.store, position)
         answer = _Answer(self._edge, head, form, self._options, headers=self._start_headers(scope, head))
         await answer.stream(scope, send, peer=peer, position=position.seq)
 

@@ -108,19 +108,16 @@ class Connection:
         if body:
             self._passed += len(message.get("body", b""))
 
-    def write(self, data: bytes, sent: int) -> bool:
-        """Write one chunk of the body, if `sent` bytes have come through `send` and the socket takes more."""
-        cycle = self._cycle
-        if (
-            self._passed != sent
-            or not sent
-            or self._flow.write_paused
-            or not cycle.chunked_encoding
-            or cycle.disconnected
-        ):
+    def ready(self, sent: int) -> bool:
+        """Whether `sent` bytes of a chunked body have come through `send`, and the socket takes more."""
+        if self._passed != sent or not sent or self._flow.write_paused:
             return False
+        cycle = self._cycle
+        return bool(cycle.chunked_encoding) and not cycle.disconnected
+
+    def write(self, data: bytes) -> None:
+        """Write one chunk of the body. An empty one would end it."""
         self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-        return True
 
     def break_off(self) -> None:
         """Let the end of the body, when it comes, be no end: what was sent before arrives, and the client sees that it is cut.

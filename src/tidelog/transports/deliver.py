@@ -29,8 +29,12 @@ Write = Callable[[bytes], Awaitable[None]]
 class Direct(Protocol):
     """A socket that takes bytes without a task in between."""
 
-    def write(self, data: bytes, sent: int) -> bool:
-        """Write now, after the `sent` bytes that went through `Write`; False (and nothing written) where that cannot be."""
+    def ready(self, sent: int) -> bool:
+        """Whether a write would go out now, right behind the `sent` bytes that went through `Write`."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Write these bytes, which are not empty: only when `ready`."""
         ...
 
 
@@ -187,15 +191,17 @@ class Delivery:
     def _serve(self, records: Sequence[Record]) -> bool:
         """The short way for a viewer that keeps up: no task is woken. False leaves the records to the loop above."""
         now, next_at = self._loop.time(), self._next_at
-        if now < next_at or self._direct is None:
-            return False
+        direct = self._direct
+        if now < next_at or direct is None or not direct.ready(self._sent):
+            return False  # before anything is encoded: a dialect takes each record once
         if len(records) == 1 and self._verbatim is not None and self._framed:
             data = self._verbatim(self._run, records[0])
         else:
             frames = self._frames(records)
             data = b"".join([self._framing.encode(frame) for frame in frames])
-        if not self._direct.write(data, self._sent):
-            return False
+        if not data:
+            return True  # the dialect has no words for these records
+        direct.write(data)
         self._spoke_at = now
         late = now - self._window
         self._next_at = (late if late > next_at else next_at) + self._window
