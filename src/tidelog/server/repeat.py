@@ -77,7 +77,9 @@ class Redispatch(Response):
         async def again() -> Message:
             nonlocal told
             if told:
-                return await receive()
+                while (message := await receive())["type"] == "http.request":
+                    pass  # the body of the verb itself is nobody's
+                return message
             told = True
             return {"type": "http.request", "body": body, "more_body": False}
 

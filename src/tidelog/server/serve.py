@@ -86,10 +86,10 @@ class Connection:
     """One request's connection: implements `deliver.Direct`, and can be cut.
 
     A direct write skips every layer of the application, so it is taken only when what the delivery has sent through them has come
-    out here, byte for byte as many: nobody holds it back or changes it.
+    out here, byte for byte as many and under no encoding: nobody holds it back or compresses it.
     """
 
-    __slots__ = ("_broken", "_cycle", "_flow", "_passed", "_transport")
+    __slots__ = ("_broken", "_cycle", "_encoded", "_flow", "_passed", "_transport")
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
         self._cycle = cycle
@@ -97,10 +97,13 @@ class Connection:
         self._transport = cycle.transport
         self._passed = 0
         self._broken = False
+        self._encoded = False
 
     async def send(self, message: Any) -> None:
         """The server's own `send`, counting the body."""
         body = message["type"] == "http.response.body"
+        if message["type"] == "http.response.start":
+            self._encoded = any(name.lower() == b"content-encoding" for name, _ in message.get("headers", ()))
         if body and self._broken and not message.get("more_body", False):
             self._close()
             return
@@ -110,10 +113,10 @@ class Connection:
 
     def ready(self, sent: int) -> bool:
         """Whether `sent` bytes of a chunked body have come through `send`, and the socket takes more."""
-        if self._passed != sent or not sent or self._flow.write_paused:
+        if self._passed != sent or not sent or self._flow.write_paused or self._encoded:
             return False
         cycle = self._cycle
-        return bool(cycle.chunked_encoding) and not cycle.disconnected
+        return bool(cycle.chunked_encoding) and not cycle.disconnected and not cycle.response_complete
 
     def write(self, data: bytes) -> None:
         """Write one chunk of the body. An empty one would end it."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import random
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -17,9 +17,10 @@ from tidelog.errors import Gone
 from tidelog.head import Head
 from tidelog.log import run_log
 from tidelog.runner import Runner
-from tidelog.seams import Dialect
 from tidelog.server.negotiate import Form
-from tidelog.transports.deliver import HEARTBEAT, SEND_TIMEOUT, Delivery, Pacing
+from tidelog.transports.deliver import FAREWELL_TIMEOUT, HEARTBEAT, SEND_TIMEOUT, Delivery, How, Pacing
+
+log = logging.getLogger("tidelog")
 
 VIEWER_BATCH: Final = 16 * 1024
 """Bytes that a viewer reads at once. One that takes nothing holds them several times over: as records, frames and bytes."""
@@ -52,8 +53,9 @@ class Peer:
     async def close(self) -> None:
         """Watch no more."""
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait((self._task,))
+        if not self._task.cancelled() and (error := self._task.exception()) is not None:
+            log.debug("tidelog: watching a client failed", exc_info=error)
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -97,25 +99,33 @@ class View:
         self._runner.draining.add(delivery.send_away)
         if self._runner.draining.rung:
             delivery.send_away()
+        how: How | Literal["dropped"]
         try:
             with self._runner.watch(head, delivery, position):
                 await send(_start(framing.media_type, headers))
                 how = await delivery.run()
         except Gone:
-            how = "ended"
+            how = "dropped"
         finally:
             self._runner.draining.discard(delivery.send_away)
             peer.when_gone(None)
         if how == "stalled" and connection is not None:
             connection.abort()
-        elif how in ("ended", "sent_away"):
-            await _finish(send, dialect, connection, error_marker)
+        elif how not in ("left", "stalled"):
+            cut = dialect.broken or (how != "ended" and framing.media_type.startswith("text/plain"))
+            limit = FAREWELL_TIMEOUT if how == "sent_away" else self._settings.send_timeout
+            try:
+                async with asyncio.timeout(limit):
+                    await _finish(send, cut, connection, error_marker)
+            except TimeoutError:
+                if connection is not None:
+                    connection.abort()
 
 
-async def _finish(send: Send, dialect: Dialect, connection: Any, error_marker: str | None) -> None:
-    """End the body, so that it looks complete only if it is."""
+async def _finish(send: Send, cut: bool, connection: Any, error_marker: str | None) -> None:
+    """End the body, so that it looks complete only if it is. Bare text has no other way to say that it was cut."""
     marker = b""
-    if dialect.broken:
+    if cut:
         if error_marker is not None:
             marker = error_marker.encode()
         elif connection is None:

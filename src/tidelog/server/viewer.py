@@ -8,11 +8,13 @@ from starlette.types import Receive, Scope, Send
 
 from tidelog import registry
 from tidelog.cursor import Cursor
+from tidelog.errors import TidelogError
 from tidelog.head import Head
 from tidelog.log import Tail, run_log
 from tidelog.seams import BATCH_BYTES
 from tidelog.server.negotiate import Form
 from tidelog.server.response import NO_STORE, STREAM_HEADERS, Edge, nothing_left
+from tidelog.server.status import problem
 from tidelog.server.view import LEFT, Peer, View
 
 
@@ -40,12 +42,10 @@ class CursorResponse(Response):
         )
         peer = Peer(receive)
         try:
-            if self._form.kind == "json" or (self._wait is not None and not sse):
-                await self._once(scope, send, peer, headers)
-            elif await nothing_left(self._edge.runner, self._head.run, self._after, self._form):
-                response = Response(status_code=204 if sse else 200)
+            response = await self._document(peer, headers, sse=sse)
+            if response is not None:
                 response.raw_headers.extend(headers.raw)
-                await response(scope, receive, send)
+                await response(scope, _silent, send)
             else:
                 headers.update(STREAM_HEADERS if sse else {"X-Accel-Buffering": "no"})
                 view = View(self._edge.runner, self._head, self._form, self._edge.view_settings)
@@ -53,17 +53,29 @@ class CursorResponse(Response):
         finally:
             await peer.close()
 
-    async def _once(self, scope: Scope, send: Send, peer: Peer, headers: MutableHeaders) -> None:
+    async def _document(self, peer: Peer, headers: MutableHeaders, *, sse: bool) -> Response | None:
+        """The answer where it is one document, a problem for a run that is dropped meanwhile; None where it is a stream."""
+        try:
+            if self._form.kind == "json" or (self._wait is not None and not sse):
+                return await self._once(peer, headers)
+            if await nothing_left(self._edge.runner, self._head.run, self._after, self._form):
+                return Response(status_code=204 if sse else 200)
+        except TidelogError as error:
+            return problem(error)
+        return None
+
+    async def _once(self, peer: Peer, headers: MutableHeaders) -> Response:
         """What there is behind `after`, or the first thing that comes within `wait`."""
         cursor = Cursor(self._edge.runner.store, run_log(self._head.run), self._after, batch=BATCH_BYTES)
         peer.when_gone(cursor.wake)
-        with self._edge.runner.watch(self._head, cursor, self._after):
-            records = await cursor.next(self._wait or 0)
-        peer.when_gone(None)
-        cursor.close()
+        try:
+            with self._edge.runner.watch(self._head, cursor, self._after):
+                records = await cursor.next(self._wait or 0)
+        finally:
+            peer.when_gone(None)
+            cursor.close()
         if peer.left:
-            await LEFT(scope, _silent, send)
-            return
+            return Response(status_code=LEFT.status_code)
         kind = registry.dialect("native") if self._form.kind == "json" else self._form.dialect
         dialect = kind(self._head.run)
         frames = [frame.data for record in records for frame in dialect.encode(record) if frame.data is not None]
@@ -74,9 +86,7 @@ class CursorResponse(Response):
         else:
             framing = self._form.framing(0)
             body, media = b"".join(frame + b"\n" for frame in frames), framing.media_type
-        response = Response(body, media_type=media)
-        response.raw_headers.extend(headers.raw)
-        await response(scope, _silent, send)
+        return Response(body, media_type=media)
 
 
 async def _silent() -> dict[str, str]:

@@ -19,6 +19,8 @@ from tidelog.seams import RECORD_COST, Dialect, Framing
 
 HEARTBEAT: Final = 15.0
 SEND_TIMEOUT: Final = 30.0
+FAREWELL_TIMEOUT: Final = 0.5
+"""Seconds that a viewer which is sent away has to take what is on its way."""
 SLICE_BYTES: Final = 16 * 1024
 """The most that one write hands to the socket."""
 
@@ -134,7 +136,7 @@ class Delivery:
             self._cursor.wake()
         if self._writing and self._task is not None:
             if how == "sent_away":
-                self._alarm.set(self._loop.time() + 0.5)
+                self._alarm.set(self._loop.time() + FAREWELL_TIMEOUT)
             else:
                 self._how = how
                 self._task.cancel()
@@ -184,7 +186,8 @@ class Delivery:
             records = self._holder.feed(records)
         await self._say(self._frames(records))
         self._framed = True
-        self._next_at = max(self._next_at, self._loop.time() - self._window) + self._window
+        now = self._loop.time()  # what did not wait, as other events do not, owes no more than one window
+        self._next_at = min(max(self._next_at, now - self._window), now) + self._window
         if self.moved is not None:
             self.moved(self._cursor.position)
 
@@ -231,7 +234,8 @@ class Delivery:
             await self._out(b"".join(pieces))
 
     async def _out(self, data: bytes) -> None:
-        self._alarm.set(self._loop.time() + self._pacing.send_timeout)
+        limit = FAREWELL_TIMEOUT if self._how == "sent_away" else self._pacing.send_timeout
+        self._alarm.set(self._loop.time() + limit)
         self._writing = True
         await self._write(data)
         self._writing = False
