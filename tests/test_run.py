@@ -655,3 +655,19 @@ async def test_an_ending_that_could_not_be_stored_is_stored_later(
         if run.outcome == "failed":
             assert events[-1].error == e.Error.of("store_unavailable")
         assert "0 1 2 3 ".startswith(text_of(events))
+
+
+@pytest.mark.parametrize(
+    ("message", "retry_after"), [(ValueError("boom"), None), ("boom", "soon"), ("boom", float("nan"))]
+)
+async def test_an_error_of_odd_words_ends_the_run_all_the_same(message: Any, retry_after: Any) -> None:
+    async def source() -> AsyncIterator[str]:
+        yield "x"
+        raise SourceError(message, retry_after=retry_after)
+
+    async with running() as runner:
+        run = await launch(runner, source)
+        assert await asyncio.wait_for(run.wait(), 5.0) == "failed"
+        head = await runner.head(run.id)
+        assert head.error is not None
+        assert (head.error.message, head.error.retry_after) == ("boom", None)

@@ -6,6 +6,7 @@ An event is encoded once, when it is appended. `encode` and `decode` are that on
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -56,7 +57,8 @@ class Error(msgspec.Struct, frozen=True, omit_defaults=True):
     @classmethod
     def of(cls, code: str, message: str | None = None, *, retry_after: float | None = None) -> Error:
         """The error of this code, with the code's own sentence unless `message` is given."""
-        return cls(code, message or SENTENCES.get(code, code), code in RETRYABLE, retry_after)
+        after = _seconds(retry_after)
+        return cls(str(code), str(message or SENTENCES.get(code, code)), code in RETRYABLE, after)
 
 
 def error_of(error: Exception) -> Error:
@@ -73,6 +75,15 @@ def error_of(error: Exception) -> Error:
 _CODES = {
     404: "not_found", 413: "too_large", 429: "rate_limited", 502: "provider_error", 503: "overloaded", 504: "timed_out",
 }  # fmt: skip
+
+
+def _seconds(value: object) -> float | None:
+    """What an application gave as a time; None for what is none: an ending must never fail for it."""
+    try:
+        seconds = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return seconds if math.isfinite(seconds) else None
 
 
 class RunStarted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run.started"):

@@ -342,8 +342,14 @@ class Runner:
         if not now:
             del self._watched[run]
         if bool(before) != bool(now):
-            said = control.encode(control.Watched(by=self.owner, viewers=now))
-            self._spawn(self.store.post(control_log(run), said))
+            self._spawn(self._tell_owner(run))
+
+    async def _tell_owner(self, run: str) -> None:
+        """How many watch here now. Only while the run lives: a post would make the control log of a dropped run anew."""
+        with contextlib.suppress(Gone):
+            if (await self.head(run)).ended is None:
+                said = control.Watched(by=self.owner, viewers=self._watched.get(run, 0))
+                await self.store.post(control_log(run), control.encode(said))
 
     async def _ended(self, run: str, timeout: float) -> Head:
         """The head of a run that any process owns: once it has ended, or as it is after `timeout` seconds."""

@@ -57,5 +57,5 @@ class Stitch:
             return
         sizes = range(min(len(end), len(self._held)), LEAST - 1, -1)
         repeated = next((size for size in sizes if self._held.startswith(end[-size:])), 0)
-        if self._held[repeated:]:
+        if self._held[repeated:] or self._part != "p1":  # the snapshot opened p1; any other part must be opened
             yield e.TextDelta(part=self._part, text=self._held[repeated:])

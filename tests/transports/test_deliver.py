@@ -240,3 +240,18 @@ async def test_lockstep_keeps_the_source_near_its_slowest_viewer() -> None:
 
 def test_a_frame_without_data_is_no_write() -> None:
     assert registry.framing("lines")(1).encode(Frame(None, None, b"x")) == b""
+
+
+async def test_events_that_do_not_wait_leave_no_debt_for_text() -> None:
+    """The merge window holds text for one window at most, whatever went before."""
+    store, socket = await opened(), Socket()
+    served = delivery(store, socket, pacing=Pacing(Granularity(1.0)))
+    task = asyncio.create_task(served.run())
+    await turns()
+    for seq, record in enumerate(log_of(*[e.Progress(task="t", done=n) for n in range(30)])[1:], 2):
+        await store.append(run_log("r"), seq - 1, [record], lease=Lease("me"))
+        await turns()
+    assert socket.text.count("progress") == 30
+    assert served._next_at <= asyncio.get_running_loop().time() + 1.0
+    served.leave()
+    await task

@@ -56,8 +56,8 @@ class Values:
             if self._open:
                 yield e.TextEnded(part=f"p{self._number}")
                 self._number += 1
-        self._open = True
         yield e.TextDelta(part=f"p{self._number}", text=text)
+        self._open = True  # only once it was accepted
 
     def _event(self, event: e.Event) -> Iterable[e.Event]:
         kind = type(event)

@@ -130,7 +130,7 @@ class Journal:
         else:
             self._note(commit)
             self._show(commit.group)
-        if commit.row != self.row:  # a job found our lease dead and took a new one
+        if commit.error is None and commit.row != self.row:  # a job found our lease dead and took a new one
             self.lose()
             self.row = commit.row
         for job in commit.group.jobs:
