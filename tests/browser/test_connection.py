@@ -184,10 +184,11 @@ async def test_it_tells_that_it_is_coming_back_and_wakes_at_once(page: Page, ser
 
 
 async def test_two_heartbeats_without_a_byte_are_the_end_of_a_connection(page: Page, server: Process) -> None:
-    asked, never = list[str](), asyncio.Event()
+    asked, first, never = list[str](), asyncio.Event(), asyncio.Event()
 
     async def silent(route: Route) -> None:
         asked.append(route.request.url)
+        first.set()
         if len(asked) == 1:
             await never.wait()
         await route.continue_()
@@ -197,6 +198,7 @@ async def test_two_heartbeats_without_a_byte_are_the_end_of_a_connection(page: P
     await page.goto(f"{server.url}/long/")
     await ask(page, "silent")
     await expect(page.locator("#status")).to_have_text("Sending the question")
+    await asyncio.wait_for(first.wait(), 10.0)
     await page.clock.fast_forward(29_000)
     assert len(asked) == 1
     await page.clock.fast_forward(2_000)
