@@ -21,13 +21,7 @@ Every error carries a `code` of spec/PROTOCOL.md §9. Which HTTP status a code m
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
-
-Code = Literal[
-    "invalid_request", "invalid_cursor", "invalid_event", "cross_site", "prefetch", "not_found", "idempotency_mismatch",
-    "not_ended", "not_repeatable", "expired", "cursor_ahead", "too_large", "rate_limited", "internal", "provider_error",
-    "overloaded", "store_unavailable", "interrupted", "timed_out",
-]  # fmt: skip
+from typing import ClassVar
 
 SENTENCES: dict[str, str] = {
     "invalid_request": "The request makes no sense.",

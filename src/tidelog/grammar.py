@@ -89,14 +89,6 @@ class Grammar:
             if state in ("open", "given"):
                 yield e.ToolEnded(call=call, outcome=how, error="The run ended first.")
 
-    def is_open(self, kind: Kind, key: str) -> bool:
-        """Whether this part or call is open."""
-        return self._states[kind].get(key) in ("open", "given")
-
-    def knows(self, kind: Kind, key: str) -> bool:
-        """Whether this part or call has ever been opened."""
-        return key in self._states[kind]
-
     def _change(self, states: dict[str, State], key: str, after: State, *, new: bool) -> None:
         if new:
             if self._count >= LIMIT_PARTS:
