@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tidelog.events import (
         Data,
         Event,
+        Finish,
         Progress,
         ReasoningDelta,
         ReasoningEnded,
@@ -32,7 +33,7 @@ __version__ = "0.1.0"
 _PLACES = {
     "tidelog.errors": ("SourceError", "TidelogError"),
     "tidelog.events": (
-        "Data", "Event", "Progress", "ReasoningDelta", "ReasoningEnded", "Source", "Sources", "TextDelta", "TextEnded",
+        "Data", "Event", "Finish", "Progress", "ReasoningDelta", "ReasoningEnded", "Source", "Sources", "TextDelta", "TextEnded",
         "ToolEnded", "ToolInput", "ToolInputDelta", "ToolStarted", "Usage",
     ),
     "tidelog.limits": ("Limits",),
@@ -44,6 +45,7 @@ _PLACES = {
 __all__ = [
     "Data",
     "Event",
+    "Finish",
     "Limits",
     "Progress",
     "ReasoningDelta",

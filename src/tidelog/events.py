@@ -20,6 +20,7 @@ PROTOCOL_VERSION = 1
 Outcome = Literal["completed", "failed", "stopped", "timed_out", "interrupted"]
 ToolOutcome = Literal["completed", "failed", "stopped"]
 Mode = Literal["retry", "continue"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "other"]
 UsageSource = Literal["provider", "estimated", "unknown"]
 
 
@@ -196,6 +197,14 @@ class Usage(Event, frozen=True, kw_only=True, tag="usage"):
     source: UsageSource = "provider"
 
 
+class Finish(Event, frozen=True, kw_only=True, omit_defaults=True, tag="finish"):
+    """Why a model ended its message, where it said so; `raw` is the provider's own word. Informs, closes nothing."""
+
+    reason: FinishReason
+    raw: str | None = None
+    model: str | None = None
+
+
 class RunEnded(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run.ended"):
     """The last event of every log."""
 
@@ -207,7 +216,7 @@ class RunEnded(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run.en
 
 AnyEvent = (
     RunStarted | TextDelta | TextSnapshot | TextEnded | ReasoningDelta | ReasoningEnded | ToolStarted | ToolInputDelta
-    | ToolInput | ToolEnded | Sources | Progress | Data | Usage | RunEnded
+    | ToolInput | ToolEnded | Sources | Progress | Data | Usage | Finish | RunEnded
 )  # fmt: skip
 """Every event there is: the union from which decoding and the JSON schema come."""
 

@@ -42,6 +42,7 @@ RULES: Final[dict[type[e.Event], Rule | None]] = {
     e.Progress: None,
     e.Data: None,
     e.Usage: None,
+    e.Finish: None,
 }
 """The grammar. `run.started` and `run.ended` are the writer's own and stand outside it."""
 

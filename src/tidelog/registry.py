@@ -5,12 +5,13 @@ The rows also enrol a leaf in the conformance tests.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Final, cast
 
 from tidelog.errors import InvalidRequest
-from tidelog.seams import Dialect, Framing, Store
+from tidelog.seams import Dialect, Framing, LibraryTranslator, Store
 
 STORES: Final = {
     "memory": "tidelog.stores.memory:MemoryStore",
@@ -28,8 +29,15 @@ FRAMINGS: Final = {
     "text": "tidelog.transports.lines:Bare",
 }
 SOURCES: Final[dict[str, str]] = {
-    "values": "tidelog.sources.values:Values",
+    "openai": "tidelog.sources.openai:OpenAI",
+    "anthropic": "tidelog.sources.anthropic:Anthropic",
+    "langchain_core": "tidelog.sources.langchain:LangChain",
+    "langgraph": "tidelog.sources.langgraph:LangGraph",
+    "pydantic_ai": "tidelog.sources.pydantic_ai:PydanticAI",
+    "sse_starlette": "tidelog.sources.events:ServerSentEvents",
+    "fastapi": "tidelog.sources.events:ServerSentEvents",
 }
+"""By the package whose chunks the translator takes."""
 _GROUPS: Final = {"store": STORES, "dialect": DIALECTS, "framing": FRAMINGS, "source": SOURCES}
 
 
@@ -47,6 +55,17 @@ def dialect(name: str) -> type[Dialect]:
 def framing(name: str) -> type[Framing]:
     """The framing of this name. Raises `InvalidRequest` for an unknown one."""
     return cast("type[Framing]", _load("framing", name))
+
+
+def source(name: str) -> type[LibraryTranslator]:
+    """The translator of the chunks of this package. Raises `InvalidRequest` for an unknown one."""
+    return cast("type[LibraryTranslator]", _load("source", name))
+
+
+@cache
+def has_source(name: str) -> bool:
+    """Whether there is a translator for the chunks of this package."""
+    return name in SOURCES or bool(entry_points(group="tidelog.sources", name=name))
 
 
 def _load(kind: str, name: str) -> Any:

@@ -12,6 +12,7 @@ from tidelog.bell import Bell
 from tidelog.events import Event
 from tidelog.frame import Frame
 from tidelog.log import Lease, Record, Tail
+from tidelog.parts import Parts
 
 BATCH_BYTES = 256 * 1024
 """The most that one read hands out, counting RECORD_COST for each record beside its data."""
@@ -27,6 +28,23 @@ class Translator(Protocol):
 
     def end(self) -> Iterable[Event]:
         """The events that the end of the stream completes."""
+        ...
+
+
+class LibraryTranslator(Translator, Protocol):
+    """The translator of one library's chunks: instances are recognised when a run yields them, dicts are wrapped explicitly.
+
+    Its row in the table of sources is named after the package that the chunks' classes come from. It imports nothing of it.
+    Text, reasoning and tool input that it emits are counted for estimates; what a provider tells goes through `parts.used`.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        """One for a run, whatever number of streams of the library it yields; `parts` is shared by all of the run."""
+        ...
+
+    @staticmethod
+    def takes(kind: type) -> bool:
+        """Whether instances of this class, which comes from the library's package, are chunks; else they are data."""
         ...
 
 

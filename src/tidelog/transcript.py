@@ -62,6 +62,8 @@ class Transcript(msgspec.Struct):
     error: e.Error | None = None
     usage: e.TokenUsage | None = None
     can: tuple[str, ...] = ()
+    finish: e.FinishReason | None = None
+    """Why the last message of a model ended, where it said so."""
     of: str | None = None
     mode: e.Mode | None = None
     text: str = ""
@@ -164,6 +166,9 @@ class Fold:
     def _usage(self, event: e.Usage) -> None:
         self._out.usage = e.TokenUsage(event.input, event.output, event.source)
 
+    def _finish(self, event: e.Finish) -> None:
+        self._out.finish = event.reason
+
     def _ended(self, event: e.RunEnded) -> None:
         out = self._out
         out.state, out.outcome, out.error, out.usage, out.can = (
@@ -186,6 +191,7 @@ _FOLDS: Final[dict[type[e.Event], Callable[[Fold, Any], None]]] = {
     e.Data: Fold._data,
     e.Progress: Fold._progress,
     e.Usage: Fold._usage,
+    e.Finish: Fold._finish,
     e.RunEnded: Fold._ended,
 }
 

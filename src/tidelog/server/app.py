@@ -29,6 +29,7 @@ from tidelog.server.routes import Routes
 from tidelog.server.stop import on_signal
 from tidelog.server.view import ViewSettings
 from tidelog.sources.iterators import THREADS, Iterators
+from tidelog.sources.wrapped import wrapped
 from tidelog.transports.deliver import HEARTBEAT, SEND_TIMEOUT
 
 P = ParamSpec("P")
@@ -127,6 +128,22 @@ class Tidelog:
         launched = await self.runner.launch(launch)
         assert launched.run is not None
         return launched.run
+
+    def openai(self, stream: Any, /) -> Any:
+        """A stream of chunks that are dicts in OpenAI's shapes, chat completions or Responses. Instances need no wrapper."""
+        return wrapped("openai", stream)
+
+    def anthropic(self, stream: Any, /) -> Any:
+        """A stream of events that are dicts in the shape of Anthropic's Messages. Instances need no wrapper."""
+        return wrapped("anthropic", stream)
+
+    def langchain(self, stream: Any, /) -> Any:
+        """A stream of LangChain: `astream_events` of any version, `astream_log`, or `astream` of a chain that gives dicts."""
+        return wrapped("langchain_core", stream)
+
+    def langgraph(self, stream: Any, /) -> Any:
+        """What `astream` of a LangGraph graph gives, in one mode or several, of either version."""
+        return wrapped("langgraph", stream)
 
     def emit(self, value: Any) -> None:
         """Add a value to the current run from nested code, as if its generator had yielded it. Works in threads, too.

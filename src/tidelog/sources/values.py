@@ -1,4 +1,4 @@
-"""Plain values become events: a str is text, a dict or a model is data, an event is itself."""
+"""What users yield becomes events: a str is text, a dict or a model is data, an event is itself, a library's chunk what it means."""
 
 from __future__ import annotations
 
@@ -11,24 +11,35 @@ from typing import Any
 import msgspec
 
 from tidelog import events as e
+from tidelog import registry
 from tidelog.errors import InvalidEvent
+from tidelog.parts import Chunk, Parts
+from tidelog.seams import Translator
 
 log = logging.getLogger("tidelog")
 
 
 class Values:
-    """The translator of what users yield. Text goes to the part `p1`; after a tool call, or once it was ended, to the next."""
+    """The translator of what users yield: plain values, and the chunks of libraries that the table of sources knows.
+
+    Text goes to a part of its own; after a tool call, or once it was ended, to the next.
+    """
 
     def __init__(self) -> None:
-        self._number = 1
+        self._parts = Parts()
+        self._part: str | None = None
+        """The part that text goes to."""
         self._open = False
         self._break = False
         self._warned = False
         self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
+        self._libraries: dict[str, Translator] = {}
+        self._kinds: dict[type, Translator | None] = {}
 
     def feed(self, chunk: Any) -> Iterable[e.Event]:
         """The events of this value. Raises `InvalidEvent` for a value that is none."""
-        if type(chunk) is str:
+        kind = type(chunk)
+        if kind is str:
             return self._text(chunk) if chunk else ()
         if isinstance(chunk, e.Event):
             return self._event(chunk)
@@ -36,13 +47,22 @@ class Values:
             return ()
         if isinstance(chunk, bytes):
             return self.feed(self._bytes.decode(chunk))
+        if kind is Chunk:
+            return self._foreign(self._library(chunk.library), chunk.value)
         if isinstance(chunk, str):
             return self.feed(str.__str__(chunk))
-        return (_data(chunk),)
+        translator = self._kinds[kind] if kind in self._kinds else self._recognise(kind)
+        return (_data(chunk),) if translator is None else self._foreign(translator, chunk)
 
     def end(self) -> Iterable[e.Event]:
-        """The text of bytes that were cut in a character."""
-        return self.feed(self._bytes.decode(b"", True))
+        """The text of bytes that were cut in a character, and what the libraries' translators still owe."""
+        yield from self.feed(self._bytes.decode(b"", True))
+        for translator in self._libraries.values():
+            yield from self._noted(translator.end())
+
+    def usage(self) -> e.Usage | None:
+        """The usage of a run that is cut: with an estimate of what no provider has told. None if there is nothing to tell."""
+        return self._parts.estimate()
 
     def _text(self, text: str) -> Iterable[e.Event]:
         if text.startswith("data:") and not self._warned:
@@ -53,10 +73,12 @@ class Values:
             )
         if self._break:
             self._break = False
-            if self._open:
-                yield e.TextEnded(part=f"p{self._number}")
-                self._number += 1
-        yield e.TextDelta(part=f"p{self._number}", text=text)
+            if self._open and self._part is not None:
+                yield e.TextEnded(part=self._part)
+                self._part, self._open = None, False
+        if self._part is None:
+            self._part = self._parts.text()
+        yield e.TextDelta(part=self._part, text=text)
         self._open = True  # only once it was accepted
 
     def _event(self, event: e.Event) -> Iterable[e.Event]:
@@ -67,12 +89,53 @@ class Values:
         if e.decode(e.encode(event)) is None:
             raise InvalidEvent(f"{kind.__name__} is no event of this protocol, or has a field of a wrong type.")
         if kind is e.ToolStarted:
-            self._break = True
-        elif isinstance(event, e.TextDelta | e.TextSnapshot) and event.part == f"p{self._number}":
-            self._open = True
-        elif isinstance(event, e.TextEnded) and event.part == f"p{self._number}":
-            self._open, self._number = False, self._number + 1
+            self._interrupt()
+        elif isinstance(event, e.TextSnapshot) and self._part is None and event.part == self._parts.upcoming:
+            self._parts.begun()
+        elif isinstance(event, e.TextDelta) and event.part == (self._part or self._parts.upcoming):
+            self._part, self._open = self._part or self._parts.text(), True
+        elif isinstance(event, e.TextEnded) and event.part == (self._part or self._parts.upcoming):
+            self._part, self._open = self._part or self._parts.text(), False
+            self._part = None
         return (event,)
+
+    def _interrupt(self) -> None:
+        """A tool call comes between: what follows is another part, the text that a snapshot opened included."""
+        self._break = True
+        if self._part is None and self._parts.unclaimed:
+            self._part, self._open = self._parts.text(), True
+
+    def _foreign(self, translator: Translator, chunk: Any) -> Iterable[e.Event]:
+        return self._noted(translator.feed(chunk))
+
+    def _noted(self, events: Iterable[e.Event]) -> Iterable[e.Event]:
+        """A library's events, with an eye on what they mean for the parts and the usage of the run."""
+        for event in events:
+            kind = type(event)
+            if kind is e.TextDelta or kind is e.ReasoningDelta:
+                self._parts.hear(event.text)  # type: ignore[attr-defined]
+            elif kind is e.ToolInputDelta:
+                self._parts.hear(event.json)  # type: ignore[attr-defined]
+            elif kind is e.ToolStarted:
+                self._interrupt()
+            yield event
+
+    def _library(self, name: str) -> Translator:
+        found = self._libraries.get(name)
+        if found is None:
+            found = self._libraries[name] = registry.source(name)(self._parts)
+        return found
+
+    def _recognise(self, kind: type) -> Translator | None:
+        """The translator of a class, by the package that it or one of its bases comes from."""
+        found: Translator | None = None
+        for each in kind.__mro__:
+            package = each.__module__.partition(".")[0]
+            if registry.has_source(package) and registry.source(package).takes(each):
+                found = self._library(package)
+                break
+        self._kinds[kind] = found
+        return found
 
 
 def _data(value: Any) -> e.Data:

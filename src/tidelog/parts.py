@@ -1,0 +1,86 @@
+"""What the translators of one run share: the names of its parts, and the tokens that its model calls used.
+
+Two calls in one run, one after the other or at once, must not write into the same part, and the usage of a run is that of all.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tidelog import events as e
+
+CHARS_A_TOKEN = 4
+"""For estimates: characters below U+2E80 that make one token; every other character counts as one."""
+
+
+class Chunk(NamedTuple):
+    """A chunk that does not tell by its class whose it is: `library` names a row of the table of sources."""
+
+    library: str
+    value: object
+
+
+class Parts:
+    """Names parts and calls anew, and adds up usage. One for each run."""
+
+    def __init__(self) -> None:
+        self._text = 0
+        self._reasoning = 0
+        self._call = 0
+        self._begun: str | None = None
+        self._input = 0
+        self._output = 0
+        self._estimated = False
+        self._heard = 0.0
+
+    @property
+    def unclaimed(self) -> bool:
+        """Whether a snapshot has opened a part that nobody has gone on with."""
+        return self._begun is not None
+
+    @property
+    def upcoming(self) -> str:
+        """What `text` will give."""
+        return self._begun or f"p{self._text + 1}"
+
+    def text(self) -> str:
+        """The name of a text part that nobody has: the part that a snapshot has opened, else `p1`, `p2` …"""
+        if self._begun is not None:
+            found, self._begun = self._begun, None
+            return found
+        self._text += 1
+        return f"p{self._text}"
+
+    def begun(self) -> None:
+        """The upcoming text part was opened by a snapshot; whoever writes text next goes on in it."""
+        self._begun = self.text()
+
+    def reasoning(self) -> str:
+        """The name of a new reasoning part: `r1`, `r2` …"""
+        self._reasoning += 1
+        return f"r{self._reasoning}"
+
+    def call(self) -> str:
+        """The name of a tool call whose provider gives none: `c1`, `c2` …"""
+        self._call += 1
+        return f"c{self._call}"
+
+    def hear(self, text: str) -> None:
+        """Note what a model said, so that a call that is cut before it tells its usage can be estimated."""
+        wide = 0 if text.isascii() else sum(1 for character in text if character >= "\u2e80")
+        self._heard += wide + (len(text) - wide) / CHARS_A_TOKEN
+
+    def used(self, tokens_in: int, tokens_out: int) -> e.Usage:
+        """The usage of the run, now that a provider has told that of one more call."""
+        self._heard = 0
+        self._input += tokens_in
+        self._output += tokens_out
+        return e.Usage(input=self._input, output=self._output, source="estimated" if self._estimated else "provider")
+
+    def estimate(self) -> e.Usage | None:
+        """The usage of the run with an estimate for what no provider has told; None if nothing was said since."""
+        if not self._heard:
+            return None
+        self._output += max(1, round(self._heard))
+        self._heard, self._estimated = 0, True
+        return e.Usage(input=self._input, output=self._output, source="estimated")
