@@ -21,9 +21,9 @@ LOG = "run/r"
 
 
 class Reading(MemoryStore):
-    """A store that cannot peek; its reads wait for `gate`, and fail while `fails`."""
+    """A store without windows; its reads wait for `gate`, and fail while `fails`."""
 
-    peek = None  # type: ignore[assignment]
+    window = None  # type: ignore[assignment]
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,10 @@ class Reading(MemoryStore):
 
     async def read(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page:
         self.reads += 1
-        page = MemoryStore.peek(self, log, after, limit)
+        try:
+            page = await super().read(log, after, limit)
+        except Gone:
+            page = None
         if self.gate is not None:
             await self.gate.wait()
         if self.fails:
@@ -160,7 +163,7 @@ async def test_a_lost_ring_costs_one_time_out(store: MemoryStore) -> None:
     waiting = asyncio.create_task(numbers(cursor, 0.02))
     await turns()
     bell = store.changed(LOG)
-    bell.discard(cursor._rung)
+    bell.discard(cursor.rung)
     await add(store, 1)
     assert await waiting == []
     assert await asyncio.wait_for(numbers(cursor, None), PATIENCE) == [2]
@@ -188,36 +191,31 @@ async def test_a_closed_cursor_waits_at_no_bell(store: MemoryStore) -> None:
     assert not bell._waiting
 
 
-@pytest.mark.parametrize("takes", [True, False, None])
-async def test_what_comes_meanwhile_is_taken_or_returned(takes: bool | None, caplog: pytest.LogCaptureFixture) -> None:
-    """None: whoever takes it raises, which must not lose it either."""
-    store, taken = MemoryStore(), list[int]()
+async def test_who_is_rung_instead_may_go_on_in_the_window() -> None:
+    store, rings = MemoryStore(), list[int]()
     await store.start("me")
     await store.open(LOG, b"", records=log_of())
     cursor = Cursor(store, LOG, 1)
 
-    def take(records: Sequence[Record]) -> bool:
-        if takes is None:
-            raise ZeroDivisionError
-        if takes:
-            taken.extend(record.seq for record in records)
-        return takes
+    def rung() -> None:
+        assert cursor.window is not None
+        rings.append(cursor.window.stored)
+        if len(rings) == 1:
+            cursor.position = cursor.window.stored
+        else:
+            cursor.ring()
 
-    async def read() -> list[int]:
-        return [record.seq for record in await cursor.next(None, take)]
-
-    waiting = asyncio.create_task(read())
+    cursor.rung = rung
+    waiting = asyncio.create_task(numbers(cursor, None))
     await turns()
     await add(store, 1)
-    await add(store, 2)
     await turns()
-    if takes:
-        assert taken == [2, 3]
-        assert not waiting.done()
-        await add(store, 3, ended=True)
-        assert await asyncio.wait_for(waiting, PATIENCE) == [4]
-    else:
-        assert await asyncio.wait_for(waiting, PATIENCE) == [2, 3]
+    assert rings == [2] and not waiting.done()
+    await add(store, 2, ended=True)
+    assert await asyncio.wait_for(waiting, PATIENCE) == [3]
+    cursor.close()
+    await store.drop(LOG)
+    assert rings == [2, 3], "it has left the bell"
 
 
 async def test_many_cursors_at_random_speeds_see_the_same(store: MemoryStore) -> None:

@@ -30,10 +30,9 @@ class Bell:
     def ring(self) -> None:
         """Call all that wait. What one raises hurts neither the others nor the writer."""
         self.rung = True
-        order = self._order
-        if order is None:
-            order = self._order = tuple(self._waiting)
-        for wake in order:
+        if self._order is None:
+            self._order = tuple(self._waiting)
+        for wake in self._order:
             try:
                 wake()
             except Exception:

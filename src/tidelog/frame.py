@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
+HEADS: Final = 512
 _UNSAFE: Final = re.compile("[\r\n\0\ud800-\udfff]")
 
 
@@ -21,6 +23,24 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     id: bytes | None = None
     bare: bool = False
     """`data` is bare text, which may hold line ends; JSON never does."""
+
+
+class Envelope:
+    """What a connection puts around each write of `size` bytes: `head(size)` and `tail`.
+
+    To write a number costs as much as all the rest of a short frame, so `heads` holds those below HEADS.
+    """
+
+    __slots__ = ("head", "heads", "tail")
+
+    def __init__(self, head: Callable[[int], bytes] = lambda size: b"", tail: bytes = b"") -> None:
+        self.head = head
+        self.tail = tail
+        self.heads = tuple(map(head, range(HEADS)))
+
+    def around(self, data: bytes) -> bytes:
+        """The data in its envelope."""
+        return b"".join((self.head(len(data)), data, self.tail))
 
 
 def safe_name(text: str, instead: str) -> str:

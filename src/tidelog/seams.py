@@ -10,7 +10,7 @@ import msgspec
 
 from tidelog.bell import Bell
 from tidelog.events import Event
-from tidelog.frame import Frame
+from tidelog.frame import Envelope, Frame
 from tidelog.log import Lease, Record, Tail
 from tidelog.parts import Parts
 
@@ -93,8 +93,8 @@ class Framing(Protocol):
         """The frame as bytes, complete in itself; empty where this framing has no words for it."""
         ...
 
-    def verbatim(self, run: bytes, record: Record) -> bytes:
-        """What `encode` gives for the frame of a `verbatim` dialect, once a first frame has gone out."""
+    def verbatim(self, run: bytes, record: Record, envelope: Envelope) -> bytes:
+        """What `encode` gives for the frame of a `verbatim` dialect, once a first frame has gone out, in its envelope."""
         ...
 
 
@@ -132,9 +132,9 @@ class Store(Protocol):
         ...
 
     def append(
-        self, log: str, after: int, records: Sequence[Record], *, lease: Lease, head: bytes | None = None, ended: bool = False
+        self, log: str, after: int, records: Sequence[Record], lease: Lease, head: bytes | None = None, ended: bool = False
     ) -> asyncio.Future[None]:  # fmt: skip
-        """Add records numbered from after + 1. The future is done when they are stored: only then does `read` show them.
+        """Add records numbered from after + 1, the one call that is made for every event. The future is done when they are stored: only then does `read` show them.
 
         It fails with `Conflict` unless `after` is the last record (stored or in flight) and the lease holds; then nothing was
         written. Repeating the last call with the same epoch and `after` is no error and writes nothing. `head` replaces the head
@@ -170,12 +170,26 @@ class Store(Protocol):
         ...
 
 
+class Window(Protocol):
+    """The end of one live log in memory, as it grows."""
+
+    records: list[Record]
+    """From `base` + 1 on; those behind `stored` are not to be shown."""
+    base: int
+    stored: int
+    ended: bool
+
+    def page(self, after: int, limit: int) -> Page:
+        """What `read` would give; `after` is not before `base`."""
+        ...
+
+
 @runtime_checkable
 class Peeking(Protocol):
     """A store that keeps the ends of live logs in memory, so that cursors at the tail are served without a wait."""
 
-    def peek(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page | None:
-        """What `read` would give, if it is in memory; None where only `read` can tell."""
+    def window(self, log: str) -> Window | None:
+        """The log's window, which stays the same while this process has one; None where only `read` can tell."""
         ...
 
 

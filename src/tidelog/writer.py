@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from time import time
+from time import monotonic, time
 from typing import Final
 
 from tidelog import events as e
 from tidelog import head as heads
 from tidelog.errors import Conflict, StoreError, TooLarge
+from tidelog.events import encode_plain
 from tidelog.grammar import Grammar
 from tidelog.head import Head
 from tidelog.limits import Limits
@@ -33,8 +34,8 @@ class Writer:
     """
 
     __slots__ = (
-        "_epoch", "_grammar", "_head", "_inflight", "_last_head", "_lease", "_most_bytes", "_most_event", "_most_records",
-        "_moved", "_name", "_pending", "_settled", "_store", "bytes", "done", "finished", "last", "lost", "pending_bytes",
+        "_append", "_epoch", "_grammar", "_head", "_inflight", "_last_head", "_lease", "_most_bytes", "_most_event",
+        "_most_records", "_moved", "_name", "_pending", "_settled", "_zero", "at", "bytes", "done", "finished", "last", "lost", "pending_bytes",
         "same_part", "usage",
     )  # fmt: skip
 
@@ -43,15 +44,18 @@ class Writer:
     ) -> None:
         self.last = 1
         """The last record that was accepted, stored or not."""
+        self._zero = time() - monotonic()  # a clock that is set must not turn records around, or time a run out
+        self.at = 0.0
+        """When that was accepted, 0 before the first: Unix time that never goes back within a log."""
         self.bytes = 0
         self.pending_bytes = 0
         self.usage = e.TokenUsage()
         self.finished = False
         self.lost: BaseException | None = None
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.same_part: bytes | None = None
-        """How a delta of the open text part begins, while one follows the other."""
-        self._store = store
+        self.same_part = b""
+        """How a delta of the open text part begins, while one follows the other; else empty."""
+        self._append = store.append
         self._head = head
         self._name = run_log(head.run)
         self._lease = lease
@@ -72,11 +76,15 @@ class Writer:
         """Whether the source should wait for the store."""
         return self.pending_bytes > PENDING_BYTES
 
+    def age(self) -> float:
+        """Seconds since the last record was accepted."""
+        return self._zero + monotonic() - self.at
+
     def accept(self, event: e.Event) -> None:
         """Add the event. Raises `InvalidEvent` or `TooLarge`, and adds nothing. After the end, events are passed over."""
         if self.finished:
             return
-        self.same_part = None
+        self.same_part = b""
         data = e.encode(event)
         self._check(len(data) if type(event) is not e.TextSnapshot else 0)
         self._grammar.accept(event)
@@ -86,16 +94,22 @@ class Writer:
 
     def more_text(self, text: str) -> None:
         """Text after text of the same part, the hot path: there is nothing to decide, only to encode. Raises `TooLarge`."""
-        data = e.encode_delta(self.same_part or b"", text)
-        size, seq = len(data), self.last + 1
-        total = self.bytes + size
+        append = self._append  # a name of its own: to call what a slot holds takes a slow way
+        try:
+            data = b"".join((self.same_part, encode_plain(text), b"}"))
+        except UnicodeEncodeError:
+            data = b"".join((self.same_part, e.encode_json(text), b"}"))
+        size = len(data)
+        seq, total = self.last + 1, self.bytes + size
         if size > self._most_event or total > self._most_bytes or seq > self._most_records:
             self._check(size)
         if self._inflight is not None or self.finished:
             self._push(data)
             return
-        self.last, self.bytes = seq, total
-        ack = self._store.append(self._name, seq - 1, (Record(seq, time(), data, self._epoch),), lease=self._lease)
+        self.last = seq
+        self.bytes = total
+        self.at = at = self._zero + monotonic()
+        ack = append(self._name, seq - 1, (Record(seq, at, data, self._epoch),), self._lease)
         if ack is not self._settled:
             self._await(ack)
 
@@ -122,9 +136,10 @@ class Writer:
         """Number the event; append it at once if nothing is in flight. The ending goes as one batch."""
         seq = self.last = self.last + 1
         self.bytes += len(data)
-        record = Record(seq, time(), data, self._epoch)
+        self.at = self._zero + monotonic()
+        record = Record(seq, self.at, data, self._epoch)
         if self._inflight is None and not self.finished:
-            ack = self._store.append(self._name, seq - 1, (record,), lease=self._lease)
+            ack = self._append(self._name, seq - 1, (record,), lease=self._lease)
             if ack is not self._settled:
                 self._await(ack)
         else:
@@ -134,7 +149,7 @@ class Writer:
     def _flush(self) -> None:
         batch, self._pending, self.pending_bytes = self._pending, [], 0
         head, after = self._last_head, batch[0].seq - 1
-        self._await(self._store.append(self._name, after, batch, lease=self._lease, head=head, ended=head is not None))
+        self._await(self._append(self._name, after, batch, lease=self._lease, head=head, ended=head is not None))
 
     def _await(self, ack: asyncio.Future[None]) -> None:
         """A store in memory answers with one future for all, which is settled for good."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.parts import log_of
 
 from tidelog import events as e
 from tidelog import registry
-from tidelog.frame import Frame
+from tidelog.frame import Envelope, Frame
+from tidelog.log import Record
 from tidelog.seams import Framing
 from tidelog.transports.lines import Bare, Lines
 from tidelog.transports.sse import Sse
@@ -62,14 +63,19 @@ def test_retry_waits_for_the_first_data() -> None:
     assert sse.encode(Frame(b"x", "e")) == b"event: e\ndata: x\n\n"
 
 
+@pytest.mark.parametrize("envelope", [Envelope(), Envelope(lambda size: b"<%d " % size, b">")])
 @pytest.mark.parametrize("framing", [Sse, Lines, Bare])
-def test_a_verbatim_record_is_what_the_native_dialect_makes_of_it(framing: type[Framing]) -> None:
+def test_a_verbatim_record_is_what_the_native_dialect_makes_of_it(framing: type[Framing], envelope: Envelope) -> None:
+    """Whether its number and its size are in a table or not, and in whatever epoch."""
     made, native = framing(1), registry.dialect("native")("run")
     assert native.verbatim
     made.encode(Frame(b"the first carries retry"))
-    for record in log_of(e.TextDelta(text="你\n\u2028\ud800"), e.Data(data={})):
+    for epoch, seq, text in itertools.product(
+        (1, 2), (1, 2047, 2048, 10**6), ("", "你\n\u2028\ud800", "x" * 399, "x" * 900)
+    ):
+        record = Record(seq, 1.0, e.encode(e.TextDelta(text=text)), epoch)
         [frame] = native.encode(record)
-        assert made.verbatim(b"run", record) == made.encode(frame)
+        assert made.verbatim(b"run", record, envelope) == envelope.around(made.encode(frame))
 
 
 def test_only_native_is_verbatim() -> None:

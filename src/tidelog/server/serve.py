@@ -15,6 +15,8 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from tidelog.frame import Envelope
+
 SEND_BUFFER: Final = 16 * 1024
 """Bytes of SO_SNDBUF; Linux doubles it for its own book-keeping."""
 UNSENT: Final = 16 * 1024
@@ -24,6 +26,8 @@ WRITE_BUFFER: Final = 16 * 1024
 BACKLOG: Final = 2048
 STUCK_TIMEOUT: Final = 3
 """Seconds at shutdown for connections that are no viewers of ours."""
+CHUNK: Final = Envelope(lambda size: b"%x\r\n" % size, b"\r\n")
+"""A chunk of the body."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -60,11 +64,33 @@ def serve(target: Any, *, host: str, port: int, log_level: str = "warning", fact
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with small write buffers."""
+    """uvicorn's HTTP protocol with small write buffers, which tells its connection when they are full."""
+
+    connection: Connection | None = None
+    """That of the last request."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The peer has gone."""
+        super().connection_lost(exc)
+        self._open(False)
+
+    def pause_writing(self) -> None:
+        """The buffer is full."""
+        super().pause_writing()
+        self._open(False)
+
+    def resume_writing(self) -> None:
+        """The buffer has room again."""
+        super().resume_writing()
+        self._open(not self.transport.is_closing())
+
+    def _open(self, value: bool) -> None:
+        if self.connection is not None:
+            self.connection.open = value
 
 
 class Outermost:
@@ -77,6 +103,9 @@ class Outermost:
         cycle = getattr(send, "__self__", None)
         if isinstance(cycle, RequestResponseCycle):
             connection = Connection(cycle)
+            protocol = cycle.transport.get_protocol()
+            if isinstance(protocol, Protocol):
+                protocol.connection = connection
             scope.setdefault("extensions", {})["tidelog"] = connection
             send = connection.send
         await self._app(scope, receive, send)
@@ -89,12 +118,15 @@ class Connection:
     out here, byte for byte as many and under no encoding: nobody holds it back or compresses it.
     """
 
-    __slots__ = ("_broken", "_cycle", "_encoded", "_flow", "_passed", "_transport")
+    __slots__ = ("_broken", "_cycle", "_encoded", "_passed", "_transport", "open", "put")
+
+    envelope = CHUNK
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
         self._cycle = cycle
-        self._flow = cycle.flow
+        self.open = not cycle.flow.write_paused and not cycle.disconnected
         self._transport = cycle.transport
+        self.put = cycle.transport.write
         self._passed = 0
         self._broken = False
         self._encoded = False
@@ -113,14 +145,10 @@ class Connection:
 
     def ready(self, sent: int) -> bool:
         """Whether `sent` bytes of a chunked body have come through `send`, and the socket takes more."""
-        if self._passed != sent or not sent or self._flow.write_paused or self._encoded:
+        if self._passed != sent or not sent or not self.open or self._encoded:
             return False
         cycle = self._cycle
         return bool(cycle.chunked_encoding) and not cycle.disconnected and not cycle.response_complete
-
-    def write(self, data: bytes) -> None:
-        """Write one chunk of the body. An empty one would end it."""
-        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def break_off(self) -> None:
         """Let the end of the body, when it comes, be no end: what was sent before arrives, and the client sees that it is cut.
@@ -134,6 +162,7 @@ class Connection:
         self._transport.abort()
 
     def _close(self) -> None:
+        self.open = False
         self._cycle.disconnected = True
         self._cycle.message_event.set()
         self._transport.close()

@@ -85,14 +85,16 @@ class View:
         head, retry = self._head, random.randint(*RETRY)
         framing, dialect = self._form.framing(retry), self._form.dialect(head.run)
         pacing = Pacing(self._form.granularity, self._settings.heartbeat, self._settings.send_timeout, retry)
-        cursor = Cursor(self._runner.store, run_log(head.run), position, batch=VIEWER_BATCH, turn=self._runner.turn)
+        cursor = Cursor(self._runner.store, run_log(head.run), position, batch=VIEWER_BATCH)
         live = self._runner.live(head.run)
 
         async def write(data: bytes) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
         connection = scope.get("extensions", {}).get("tidelog")
-        delivery = Delivery(cursor, dialect, framing, write=write, direct=connection, pacing=pacing)
+        delivery = Delivery(
+            cursor, dialect, framing, write=write, direct=connection, pacing=pacing, turn=self._runner.turn
+        )
         if live is not None and live.limits.lockstep is not None:
             delivery.moved = lambda seq: live.viewers.moved(delivery, seq)
         peer.when_gone(delivery.leave)

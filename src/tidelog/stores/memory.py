@@ -11,16 +11,19 @@ from weakref import WeakValueDictionary
 from tidelog.bell import Bell
 from tidelog.errors import Conflict, Gone, Mismatch
 from tidelog.log import Lease, Record, Tail
-from tidelog.seams import BATCH_BYTES, RECORD_COST, Page
+from tidelog.seams import BATCH_BYTES, RECORD_COST, Page, Window
 
 
 class _Log:
     """One log. `key` is its idempotency key."""
 
-    __slots__ = ("bell", "call", "ended", "ended_at", "fingerprint", "head", "key", "lease", "principal", "records")
+    __slots__ = (
+        "base", "bell", "call", "ended", "ended_at", "fingerprint", "head", "key", "lease", "principal", "records", "stored",
+    )  # fmt: skip
 
     def __init__(self, lease: Lease, head: bytes, principal: str, key: str | None, fingerprint: bytes | None) -> None:
         self.records: list[Record] = []
+        self.base = self.stored = 0
         self.lease = lease
         self.head = head
         self.principal = principal
@@ -31,9 +34,30 @@ class _Log:
         self.bell: Bell | None = None
         self.call = -1  # `after` of the last append
 
+    def add(self, records: Sequence[Record]) -> None:
+        self.records.extend(records)
+        self.stored += len(records)
+
     def ring(self) -> None:
         if self.bell is not None:
             self.bell.ring()
+
+    def page(self, after: int, limit: int) -> Page:
+        """Implements `seams.Window`."""
+        records = self.records
+        count = len(records) - after
+        if count == 1:
+            return Page((records[after],), False, self.ended)
+        if count <= 0:
+            return Page((), False, self.ended)
+        taken, size = 0, 0
+        for record in records[after : after + limit // RECORD_COST + 1]:
+            size += len(record.data) + RECORD_COST
+            if size > limit and taken:
+                break
+            taken += 1
+        more = taken < count
+        return Page(records[after : after + taken], more, self.ended and not more)
 
 
 class MemoryStore:
@@ -68,7 +92,7 @@ class MemoryStore:
         if log in self._logs or log in self._expired:
             raise Conflict(f"{log} exists")
         made = _Log(Lease(self._owner), head, principal, key, fingerprint)
-        made.records.extend(records)
+        made.add(records)
         self._logs[log] = made
         if key is not None:
             self._keys[key] = log
@@ -80,23 +104,20 @@ class MemoryStore:
         log: str,
         after: int,
         records: Sequence[Record],
-        *,
         lease: Lease,
         head: bytes | None = None,
         ended: bool = False,
     ) -> asyncio.Future[None]:
         found = self._logs.get(log)
-        if found is None or (found.lease is not lease and found.lease != lease):
-            return _failed(Conflict(f"{log} is not ours"))
-        kept = found.records
-        if after == found.call and kept[after:] == list(records) and (records or (ended and found.ended)):
-            return self._done
-        if len(kept) != after:
-            return _failed(Conflict(f"{log} stands at {len(kept)}, not at {after}"))
-        if found.ended:
-            return _failed(Conflict(f"{log} has ended"))
+        if found is None or lease is not found.lease:
+            if found is None or lease != found.lease:
+                return _failed(Conflict(f"{log} is not ours"))
+            found.lease = lease  # the same next time: to compare it costs more than to append
+        if found.stored != after or found.ended:
+            return self._decline(log, found, after, records, ended)
         found.call = after
-        kept.extend(records)
+        found.records += records
+        found.stored = after + len(records)
         if head is not None:
             found.head = head
         if ended:
@@ -113,34 +134,18 @@ class MemoryStore:
             self._appear(log)
         if found.lease.owner:
             raise Conflict(f"{log} has an owner")
-        found.records.append(Record(len(found.records) + 1, time.time(), data))
+        found.add((Record(found.stored + 1, time.time(), data),))
         found.ring()
         return len(found.records)
 
     async def read(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page:
-        page = self.peek(log, after, limit)
-        if page is None:
-            raise Gone(code="expired" if log in self._expired else "not_found")
-        return page
-
-    def peek(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page | None:
         found = self._logs.get(log)
         if found is None:
-            return None
-        records = found.records
-        count = len(records) - after
-        if count == 1:
-            return Page((records[after],), False, found.ended)
-        if count <= 0:
-            return Page((), False, found.ended)
-        taken, size = 0, 0
-        for record in records[after : after + limit // RECORD_COST + 1]:
-            size += len(record.data) + RECORD_COST
-            if size > limit and taken:
-                break
-            taken += 1
-        more = taken < count
-        return Page(records[after : after + taken], more, found.ended and not more)
+            raise Gone(code="expired" if log in self._expired else "not_found")
+        return found.page(after, limit)
+
+    def window(self, log: str) -> Window | None:
+        return self._logs.get(log)
 
     async def tail(self, log: str) -> Tail | None:
         found = self._logs.get(log)
@@ -181,6 +186,16 @@ class MemoryStore:
             await self.drop(name)
             self._expired.add(name)
         return old
+
+    def _decline(
+        self, log: str, found: _Log, after: int, records: Sequence[Record], ended: bool
+    ) -> asyncio.Future[None]:
+        """The last append once more is no error; everything else that does not fit is."""
+        same = after == found.call and found.records[after:] == list(records)
+        if same and (records or (ended and found.ended)):
+            return self._done
+        stands = f"stands at {found.stored}, not at {after}" if found.stored != after else "has ended"
+        return _failed(Conflict(f"{log} {stands}"))
 
     def _appear(self, log: str) -> None:
         self._logs[log].bell = self._bells.pop(log, None)

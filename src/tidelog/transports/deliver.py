@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from time import time
 from typing import Final, Literal, NamedTuple, Protocol
 
 from tidelog.alarm import Alarm
+from tidelog.bell import Turn
 from tidelog.cursor import Cursor
-from tidelog.frame import Frame
+from tidelog.frame import Envelope, Frame
 from tidelog.granularity import Granularity, Holder, is_delta, merge
 from tidelog.log import Record
 from tidelog.seams import RECORD_COST, Dialect, Framing
@@ -24,6 +26,9 @@ FAREWELL_TIMEOUT: Final = 0.5
 SLICE_BYTES: Final = 16 * 1024
 """The most that one write hands to the socket."""
 
+TURN: Final = 0.0005
+"""Records that came within so many seconds are one burst: about a turn of a busy loop."""
+
 How = Literal["ended", "left", "stalled", "sent_away"]
 Write = Callable[[bytes], Awaitable[None]]
 
@@ -31,13 +36,35 @@ Write = Callable[[bytes], Awaitable[None]]
 class Direct(Protocol):
     """A socket that takes bytes without a task in between."""
 
+    open: bool
+    """Whether the socket takes more now."""
+
+    @property
+    def envelope(self) -> Envelope:
+        """What belongs around each write."""
+        ...
+
+    def put(self, data: bytes, /) -> None:
+        """Write these bytes, in their envelope: only while `open`, and once `ready` was true since the last `Write`."""
+        ...
+
     def ready(self, sent: int) -> bool:
         """Whether a write would go out now, right behind the `sent` bytes that went through `Write`."""
         ...
 
-    def write(self, data: bytes) -> None:
-        """Write these bytes, which are not empty: only when `ready`."""
-        ...
+
+class Nowhere:
+    """A `Direct` that is never open, for servers that have none."""
+
+    open = False
+    envelope = Envelope()
+
+    def put(self, data: bytes, /) -> None:
+        """Is never called."""
+
+    def ready(self, sent: int) -> bool:
+        """Never."""
+        return False
 
 
 class Pacing(NamedTuple):
@@ -50,12 +77,15 @@ class Pacing(NamedTuple):
 
 
 class Delivery:
-    """Serves one viewer. `leave` and `send_away` may be called by other tasks of the loop at any time."""
+    """Serves one viewer. `leave` and `send_away` may be called by other tasks of the loop at any time.
+
+    Deliveries that share a `turn` are served in one callback of the loop.
+    """
 
     __slots__ = (
-        "_alarm", "_cursor", "_dialect", "_direct", "_framed", "_framing", "_holder", "_how", "_loop", "_meanwhile", "_next_at",
-        "_pacing",
-        "_run", "_sent", "_spoke_at", "_task", "_verbatim", "_window", "_write", "_writing", "moved",
+        "_alarm", "_cursor", "_dialect", "_direct", "_framed", "_framing", "_holder", "_how", "_loop", "_next_at", "_pacing",
+        "_run", "_scheduled", "_sent", "_short", "_spoke_at", "_task", "_turn", "_verbatim", "_waiting", "_window", "_write",
+        "_writing", "_wrote_at", "moved",
     )  # fmt: skip
 
     def __init__(
@@ -67,12 +97,13 @@ class Delivery:
         write: Write,
         direct: Direct | None = None,
         pacing: Pacing = Pacing(),
+        turn: Turn | None = None,
     ) -> None:
         self._cursor = cursor
         self._dialect = dialect
         self._framing = framing
         self._write = write
-        self._direct = direct
+        self._direct: Direct = direct or Nowhere()
         self._sent = 0
         self._pacing = pacing
         self.moved: Callable[[int], None] | None = None
@@ -84,20 +115,29 @@ class Delivery:
         self._alarm = Alarm(self._loop, self._stall)
         self._spoke_at = 0.0
         self._next_at = 0.0
-        """When the next deltas may go: frames keep the window on average, so that a steady stream may jitter."""
+        """When the next deltas may go, by the records' clock. The window holds on average: a steady stream may jitter."""
         self._run = cursor.log.partition("/")[2].encode()
-        self._verbatim = framing.verbatim if dialect.verbatim else None
+        self._verbatim = framing.verbatim
         self._framed = False
         """Whether a first frame has gone out, with all that only the first carries."""
+        self._short = False
+        """Whether a single record may go out as it is: the way is clear, and nobody asks for more than bytes."""
         self._window = pacing.granularity.merge
         chunk = pacing.granularity.chunk
         self._holder = Holder(chunk) if chunk else None
-        self._meanwhile = self._serve if direct is not None and chunk is None else None
+        self._waiting = False
+        """Whether the task waits for records, and what comes may be written without it."""
+        self._scheduled = False
+        self._wrote_at = 0.0
+        """When the last record that went the short way was stored."""
+        self._turn = turn or Turn()
+        if direct is not None:
+            cursor.rung = self._rung
 
     async def run(self) -> How:
         """Until the log has ended and all of it is written, or the viewer is gone. Raises `Gone` if the log is dropped."""
         self._task = asyncio.current_task()
-        self._spoke_at = self._loop.time()
+        self._spoke_at = time()
         try:
             await self._resume()
             while self._how is None:
@@ -108,7 +148,7 @@ class Delivery:
                     await self._send(records)
                 elif self._cursor.ended:
                     self._how = "ended"
-                elif self._framing.heartbeat and self._loop.time() >= self._spoke_at + self._pacing.heartbeat:
+                elif self._framing.heartbeat and self._quiet() >= self._pacing.heartbeat:
                     await self._out(self._framing.heartbeat)
             if self._how == "sent_away":
                 await self._say(self._dialect.farewell(self._pacing.retry))
@@ -167,15 +207,23 @@ class Delivery:
 
     async def _next(self) -> Sequence[Record]:
         """The next records; deltas that come within the merge window of the last write wait for its end."""
-        quiet = self._spoke_at + self._pacing.heartbeat - self._loop.time()
-        records = await self._cursor.next(max(quiet, 0.001), self._meanwhile)
+        left = self._pacing.heartbeat - self._quiet()
+        self._waiting = self._holder is None
+        try:
+            records = await self._cursor.next(max(left, 0.001))
+        finally:
+            self._waiting = False
         if not self._window or not records or self._cursor.ended:
             return records
-        wait = self._next_at - self._loop.time()
+        wait = self._next_at - records[-1].at
         if wait <= 0 or self._is_behind(records) or not all(map(is_delta, records)):
             return records
-        await asyncio.sleep(wait)
+        await asyncio.sleep(min(wait, self._window))
         return [*records, *await self._cursor.next(0)]
+
+    def _quiet(self) -> float:
+        """Seconds since the last byte went out."""
+        return time() - max(self._spoke_at, self._next_at - self._window)
 
     def _is_behind(self, records: Sequence[Record]) -> bool:
         """A batch that is full was cut: a viewer that catches up does not wait for more to come."""
@@ -186,30 +234,66 @@ class Delivery:
             records = self._holder.feed(records)
         await self._say(self._frames(records))
         self._framed = True
-        now = self._loop.time()  # what did not wait, as other events do not, owes no more than one window
-        self._next_at = min(max(self._next_at, now - self._window), now) + self._window
+        if records:  # what did not wait, as other events do not, owes no more than one window
+            at = records[-1].at
+            self._next_at = min(max(self._next_at + self._window, at), at + self._window)
         if self.moved is not None:
             self.moved(self._cursor.position)
 
-    def _serve(self, records: Sequence[Record]) -> bool:
-        """The short way for a viewer that keeps up: no task is woken. False leaves the records to the loop above."""
-        now, next_at = self._loop.time(), self._next_at
-        direct = self._direct
-        if now < next_at or direct is None or not direct.ready(self._sent):
+    def _rung(self) -> None:
+        """The short way for a viewer that keeps up: a record that is bytes already goes out in the turn in which it was stored.
+
+        It is the first of a burst. What follows, and what is more than bytes, goes together in the next turn of the loop.
+        """
+        cursor = self._cursor
+        window = cursor.window
+        if not self._waiting or window is None:
+            cursor.ring()
+        elif not self._scheduled:
+            position, direct = cursor.position, self._direct
+            if self._short and window.stored == position + 1 and direct.open and not window.ended:
+                record = window.records[position - window.base]
+                at, next_at = record.at, self._next_at
+                if at >= next_at and at - self._wrote_at >= TURN:
+                    put, verbatim = direct.put, self._verbatim
+                    put(verbatim(self._run, record, direct.envelope))
+                    cursor.position = position + 1
+                    self._wrote_at = at
+                    next_at += self._window
+                    self._next_at = next_at if next_at > at else at
+                    if self.moved is not None:
+                        self.moved(position + 1)
+                    return
+            self._scheduled = True
+            self._turn.soon(self._catch_up)
+
+    def _catch_up(self) -> None:
+        """Write what came since, without a task; wake it for what cannot go out now."""
+        self._scheduled = done = False
+        try:
+            done = self._waiting and self._write_page()
+        finally:
+            if not done:
+                self._cursor.ring()
+
+    def _write_page(self) -> bool:
+        cursor, direct = self._cursor, self._direct
+        if cursor.window is None or cursor.position < cursor.window.base:
+            return False
+        page = cursor.window.page(cursor.position, cursor.batch)
+        if not page.records or page.more or page.ended:
+            return False
+        last = page.records[-1]
+        if last.at < self._next_at or not direct.ready(self._sent):
             return False  # before anything is encoded: a dialect takes each record once
-        if len(records) == 1 and self._verbatim is not None and self._framed:
-            data = self._verbatim(self._run, records[0])
-        else:
-            frames = self._frames(records)
-            data = b"".join([self._framing.encode(frame) for frame in frames])
-        if not data:
-            return True  # the dialect has no words for these records
-        direct.write(data)
-        self._spoke_at = now
-        late = now - self._window
-        self._next_at = (late if late > next_at else next_at) + self._window
+        self._short = self._framed and self._dialect.verbatim
+        data = b"".join([self._framing.encode(frame) for frame in self._frames(page.records)])
+        if data:  # else the dialect has no words for these records
+            direct.put(direct.envelope.around(data))
+        cursor.position, self._wrote_at = last.seq, last.at
+        self._next_at = max(self._next_at + self._window, last.at)
         if self.moved is not None:
-            self.moved(records[-1].seq)
+            self.moved(last.seq)
         return True
 
     def _frames(self, records: Sequence[Record]) -> Iterator[Frame]:
@@ -237,7 +321,8 @@ class Delivery:
         limit = FAREWELL_TIMEOUT if self._how == "sent_away" else self._pacing.send_timeout
         self._alarm.set(self._loop.time() + limit)
         self._writing = True
+        self._short = False
         await self._write(data)
         self._writing = False
         self._sent += len(data)
-        self._spoke_at = self._loop.time()
+        self._spoke_at = time()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from tidelog.frame import Frame
+from tidelog.frame import Envelope, Frame
 from tidelog.log import Record
 
 
@@ -21,9 +21,9 @@ class Lines:
         """The frame's data and LF; frames without data have no line."""
         return b"" if frame.data is None else frame.data + b"\n"
 
-    def verbatim(self, run: bytes, record: Record) -> bytes:
+    def verbatim(self, run: bytes, record: Record, envelope: Envelope) -> bytes:
         """One line of a record as it is."""
-        return b'{"seq":%d,%b\n' % (record.seq, record.data[1:])
+        return envelope.around(b'{"seq":%d,%b\n' % (record.seq, record.data[1:]))
 
 
 class Bare:
@@ -39,6 +39,6 @@ class Bare:
         """The frame's data."""
         return frame.data or b""
 
-    def verbatim(self, run: bytes, record: Record) -> bytes:
+    def verbatim(self, run: bytes, record: Record, envelope: Envelope) -> bytes:
         """The record's JSON as it is."""
-        return b'{"seq":%d,%b' % (record.seq, record.data[1:])
+        return envelope.around(b'{"seq":%d,%b' % (record.seq, record.data[1:]))

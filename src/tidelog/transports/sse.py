@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import ClassVar, Final
 
-from tidelog.frame import Frame
+from tidelog.frame import Envelope, Frame
 from tidelog.log import Record
 
+MIDDLES: Final = 2048
+"""Numbers that are written from a table: to write a number costs more than the rest of a frame."""
 _BREAK: Final = re.compile(rb"\r\n|\r|\n")
+
+
+def _middle(seq: int) -> bytes:
+    """What stands between the epoch and the data of a record."""
+    return b'%d\ndata: {"seq":%d,' % (seq, seq)
+
+
+_MIDDLES: Final = tuple(map(_middle, range(MIDDLES)))
 
 
 class Sse:
@@ -19,6 +30,11 @@ class Sse:
 
     def __init__(self, retry: int) -> None:
         self._retry = b"retry: %d\n" % retry
+        self._epoch = 0
+        self._id = self._end = b""
+        """How a record's block begins in this epoch, and how it ends."""
+        self._heads: Sequence[bytes] = ()
+        self._size = 0
 
     def encode(self, frame: Frame) -> bytes:
         """One event block, LF only."""
@@ -35,7 +51,17 @@ class Sse:
         head, self._retry = head + self._retry, b""
         return b"%bdata: %b\n\n" % (head, data)
 
-    def verbatim(self, run: bytes, record: Record) -> bytes:
-        """One event block of a record as it is."""
-        seq = record.seq
-        return b'id: %b.%d.%d\ndata: {"seq":%d,%b\n\n' % (run, record.epoch, seq, seq, record.data[1:])
+    def verbatim(self, run: bytes, record: Record, envelope: Envelope) -> bytes:
+        """One event block of a record as it is: a few pieces, joined once."""
+        if record.epoch != self._epoch:
+            self._epoch = record.epoch
+            self._id, self._end = b"id: %b.%d." % (run, record.epoch), b"\n\n" + envelope.tail
+            self._heads, self._size = envelope.heads, len(self._id) + 1  # a brace less, two line ends more
+        data = record.data
+        try:
+            middle = _MIDDLES[record.seq]
+            head = self._heads[self._size + len(middle) + len(data)]
+        except IndexError:
+            middle = _middle(record.seq)
+            head = envelope.head(self._size + len(middle) + len(data))
+        return b"".join((head, self._id, middle, data[1:], self._end))

@@ -27,7 +27,7 @@ from weakref import WeakValueDictionary
 from tidelog.bell import Bell
 from tidelog.errors import Unavailable
 from tidelog.log import Lease, Record, Tail
-from tidelog.seams import BATCH_BYTES, Page
+from tidelog.seams import BATCH_BYTES, Page, Window
 from tidelog.stores.sqlite import blocks, jobs, reading
 from tidelog.stores.sqlite.blocks import Block, mark_of
 from tidelog.stores.sqlite.journal import Journal
@@ -97,7 +97,7 @@ class SqliteStore:
         return str((await self._run(partial(jobs.open_log, birth), partial(self._born, birth, tuple(records))))[0])
 
     def append(
-        self, log: str, after: int, records: Sequence[Record], *,
+        self, log: str, after: int, records: Sequence[Record],
         lease: Lease, head: bytes | None = None, ended: bool = False,
     ) -> asyncio.Future[None]:  # fmt: skip
         return self._journal.append(log, after, records, lease, head, ended)
@@ -108,15 +108,14 @@ class SqliteStore:
         return int(await self._run(partial(jobs.post, log, mark, block), lambda _: self._ring(mark)))
 
     async def read(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page:
-        page = self.peek(log, after, limit)
-        if page is not None:
-            return page
+        live = self._journal.live.get(log)
+        if live is not None and after >= live.base:
+            return live.page(after, limit)
         found = await self._read(reading.read, log, mark_of(log), after, limit)
         return blocks.page(found.blocks, after, limit, complete=found.complete, ended=found.ended)
 
-    def peek(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page | None:
-        live = self._journal.live.get(log)
-        return live.page(after, limit) if live is not None and after >= live.base else None
+    def window(self, log: str) -> Window | None:
+        return self._journal.live.get(log)
 
     async def tail(self, log: str) -> Tail | None:
         live = self._journal.live.get(log)
