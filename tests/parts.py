@@ -48,20 +48,16 @@ class LateStore(MemoryStore):
     def __init__(self, *, held: bool = False) -> None:
         super().__init__()
         self.held = held
-        self.most = 0
-        """The largest batch in records."""
-        self.flying: deque[tuple[asyncio.Future[None], Callable[[], asyncio.Future[None]]]] = deque()
+        self.flying: deque[tuple[asyncio.Future[None], Lease, Callable[[], asyncio.Future[None]]]] = deque()
 
     def append(
-        self, log: str, after: int, records: Sequence[Record], *,
-        lease: Lease, head: bytes | None = None, ended: bool = False,
-    ) -> asyncio.Future[None]:  # fmt: skip
+        self, log: str, after: int, records: Sequence[Record], lease: Lease, head: bytes | None = None, ended: bool = False
+    ) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         kept = list(records)
-        self.most = max(self.most, len(kept))
         self.flying.append(
-            (future, lambda: super(LateStore, self).append(log, after, kept, lease=lease, head=head, ended=ended))
+            (future, lease, lambda: super(LateStore, self).append(log, after, kept, lease, head, ended))
         )
         if not self.held:
             loop.call_soon(loop.call_soon, self.store_one)
@@ -70,10 +66,10 @@ class LateStore(MemoryStore):
     def store_one(self) -> None:
         """Store the oldest append that flies."""
         if self.flying:
-            future, store = self.flying.popleft()
+            future, lease, store = self.flying.popleft()
             ack = store()
             if (error := ack.exception()) is not None:
-                future.set_exception(error)
+                _fail(future, lease, error)
             elif not future.done():
                 future.set_result(None)
 
@@ -99,18 +95,17 @@ class FaultyStore(MemoryStore):
         self.down = False
 
     def append(
-        self, log: str, after: int, records: Sequence[Record], *,
-        lease: Lease, head: bytes | None = None, ended: bool = False,
-    ) -> asyncio.Future[None]:  # fmt: skip
+        self, log: str, after: int, records: Sequence[Record], lease: Lease, head: bytes | None = None, ended: bool = False
+    ) -> asyncio.Future[None]:
         number, self.appends = self.appends, self.appends + 1
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if number == self.at and self.error is Unavailable and self.lasts:
             self.down = True
         if number != self.at and not self.down:
             ack = super().append(log, after, records, lease=lease, head=head, ended=ended)
-            _finish(future, ack.exception(), late=self.late)
+            _finish(future, lease, ack.exception(), late=self.late)
         else:
-            _finish(future, self.error(), late=self.late)
+            _finish(future, lease, self.error(), late=self.late)
         return future
 
     async def tail(self, log: str) -> Any:
@@ -124,10 +119,17 @@ class FaultyStore(MemoryStore):
         return await super().read(log, after, limit)
 
 
-def _finish(future: asyncio.Future[None], error: BaseException | None, *, late: bool) -> None:
+def _fail(future: asyncio.Future[None], lease: Lease, error: BaseException) -> None:
+    future.set_exception(error)
+    future.exception()  # the lease tells
+    assert isinstance(error, StoreError)
+    lease.tell(error)
+
+
+def _finish(future: asyncio.Future[None], lease: Lease, error: BaseException | None, *, late: bool) -> None:
     def now() -> None:
         if error is not None:
-            future.set_exception(error)
+            _fail(future, lease, error)
         else:
             future.set_result(None)
 

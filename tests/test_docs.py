@@ -218,8 +218,7 @@ class TestExamples:
         with serving(examples, "quickstart:app") as server:
             printed = run_script("verbs.sh", server)
             assert '{"result":"stopped"}' in printed
-            modes = re.findall(r'"mode":"(\w+)","events"', printed)
-            assert modes == ["continue", "retry"]
+            assert re.findall(r'"mode":"(\w+)"(?=,"events"|})', printed) == ["continue", "retry"]
             assert '"outcome":"stopped"' in printed
 
     @pytest.mark.parametrize("name", ["rag.sh", "rag.zh.sh"])

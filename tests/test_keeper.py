@@ -25,6 +25,11 @@ OPEN: tuple[e.Event, ...] = (
 )  # fmt: skip
 
 
+SAID = e.TokenUsage(0, 1, "estimated"), e.TokenUsage(1, 2, "provider"), e.TokenUsage(1, 3, "estimated")
+USED = (e.TokenUsage(), SAID[0], SAID[0], SAID[1], SAID[2], SAID[2], SAID[2], SAID[2], SAID[2])
+"""What is told of the usage where the log is cut behind each of these: what was told last, and an estimate of what came since."""
+
+
 class LeaseStore(MemoryStore):
     """A memory store whose logs belong to a process that is dead."""
 
@@ -72,7 +77,7 @@ async def test_an_orphan_cut_anywhere_is_ended_as_interrupted(cut: int) -> None:
     ended = events[-1]
     assert isinstance(ended, e.RunEnded)
     assert (ended.outcome, ended.error) == ("interrupted", e.Error.of("interrupted"))
-    assert ended.usage == (e.TokenUsage(1, 2, "provider") if cut > 2 else e.TokenUsage())
+    assert ended.usage == USED[cut]
     page = await store.read(run_log("r"), 0)
     assert [record.epoch for record in page.records] == [1] * (cut + 1) + [2] * (len(events) - cut - 1)
 
@@ -124,7 +129,8 @@ async def test_a_lost_ending_is_stored_under_our_own_lease_only() -> None:
     for owner in ("me", "somebody else"):
         store = MemoryStore()
         await put(store, *OPEN, owner=owner)
-        assert await Keeper(store).end_lost("r", e.Error.of("store_unavailable"), lease=Lease("me"))
+        ending = await Keeper(store).end_lost("r", e.Error.of("store_unavailable"), lease=Lease("me"))
+        assert (ending is not None) == (owner == "me")
         tail = await store.tail(run_log("r"))
         assert tail is not None
         assert tail.ended == (owner == "me")

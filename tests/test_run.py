@@ -628,7 +628,7 @@ async def test_who_lost_the_log_ends_quietly(at: int, late: bool, caplog: pytest
         await until(lambda: not len(runner))
         records = await records_of(store, run.id)
         assert [record.seq for record in records] == list(range(1, len(records) + 1))
-        assert store.appends <= at + 1 or not lost
+        assert store.appends <= at + 1 or not lost or late  # what follows a late one is under way already
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 

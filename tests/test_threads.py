@@ -1,13 +1,23 @@
-"""A thread is an ordered log of runs that belongs to a principal."""
+"""A thread is an ordered log of runs that belongs to a principal, and lets one run work at a time."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.parts import launch, legal, outcome, running, until
 
+from tidelog import events as e
 from tidelog import threads
+from tidelog.errors import Mismatch, Unavailable
+from tidelog.log import Tail
+from tidelog.run import Run
+from tidelog.runner import Runner
 from tidelog.stores.memory import MemoryStore
+from tidelog.stores.sqlite import SqliteStore
 from tidelog.threads import Entry
 
 pytestmark = pytest.mark.anyio
@@ -34,3 +44,124 @@ async def test_a_long_thread_is_read_whole() -> None:
     await store.start("me")
     await asyncio.gather(*(threads.add(store, "t", None, Entry(f"{n:026}")) for n in range(4000)))
     assert [entry.run for entry in await threads.entries(store, "t", None)] == [f"{n:026}" for n in range(4000)]
+
+
+async def forever() -> AsyncIterator[str]:
+    yield "text"
+    await asyncio.Event().wait()
+
+
+async def test_of_two_processes_that_start_at_once_one_wins(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/a.db"
+    first, second = runners = [Runner(SqliteStore(url)) for _ in range(2)]
+    for runner in runners:
+        await runner.start()
+    for number in range(5):
+        starts = [launch(runner, forever, thread=f"t{number}", said="Hi") for runner in runners]
+        found = await asyncio.gather(*starts, return_exceptions=True)
+        [run] = [one for one in found if isinstance(one, Run)]
+        [lost] = [one for one in found if isinstance(one, Mismatch)]
+        assert lost.code == "thread_busy"
+        heads = [head.run async for head, _ in threads.exchanges(second.store, f"t{number}", None)]
+        assert heads == [run.id], "nothing is left of the one that lost"
+        with pytest.raises(Mismatch) as refused:
+            await launch(second if first.live(run.id) else first, forever, thread=f"t{number}")
+        assert refused.value.run == run.id
+    for runner in runners:
+        await runner.aclose()
+
+
+class Broken(MemoryStore):
+    """A store that can post to no thread."""
+
+    async def post(self, log: str, data: bytes) -> int:
+        if log.startswith("thread/"):
+            raise Unavailable
+        return await super().post(log, data)
+
+
+async def test_a_run_that_cannot_join_its_thread_ends() -> None:
+    """Its log is open by then: a run that nobody works at would stand there for ever."""
+    async with running(Broken()) as runner:
+        run = await launch(runner, ["x"], thread="t")
+        assert await outcome(run) == "failed"
+        ended = (await legal(runner.store, run.id))[-1]
+        assert isinstance(ended, e.RunEnded)
+        assert ended.error == e.Error.of("store_unavailable")
+        alone = await launch(runner, ["x"])  # a thread of its own, which nobody knows yet
+        assert await outcome(alone) == "completed"
+
+
+class Counting(MemoryStore):
+    """Counts looks at runs."""
+
+    looks = 0
+
+    async def tail(self, log: str) -> Tail | None:
+        self.looks += log.startswith("run/")
+        return await super().tail(log)
+
+
+async def ended(runner: Runner, **more: Any) -> Run:
+    run = await launch(runner, ["x"], thread="t", **more)
+    await outcome(run)
+    await until(lambda: runner.live(run.id) is None)
+    return run
+
+
+async def test_a_look_at_a_long_thread_costs_no_more() -> None:
+    """When the newest was let in, all before it had ended."""
+    store = Counting()
+    async with running(store) as runner:
+        for _ in range(10):
+            await ended(runner)
+        store.looks = 0
+        assert await threads.busy(store, "t", None) is None
+        assert store.looks == 1
+
+
+async def test_a_run_that_was_let_in_anyway_is_still_seen() -> None:
+    async with running() as runner:
+        first = await launch(runner, forever, thread="t")
+        for _ in range(3):
+            await ended(runner, concurrent=True)
+        second = await launch(runner, forever, thread="t", concurrent=True)
+        assert await threads.busy(runner.store, "t", None) == first.id
+        first.stop()
+        await outcome(first)
+        assert await threads.busy(runner.store, "t", None) == second.id
+        second.stop()
+        await outcome(second)
+        assert await threads.busy(runner.store, "t", None) is None
+
+
+async def test_dropped_runs_are_passed_over() -> None:
+    async with running() as runner:
+        live = await launch(runner, forever, thread="t", said="Why?")
+        gone = [await ended(runner, concurrent=True, said="gone") for _ in range(2)]
+        for run in gone:
+            await runner.drop(run.id)
+        assert await threads.busy(runner.store, "t", None) == live.id
+        await until(lambda: live.last > 1)
+        found = await threads.messages(runner.store, "t", None)
+        assert [(one.role, one.content, one.run) for one in found] == [
+            ("user", "Why?", live.id), ("assistant", "text", live.id),
+        ]  # fmt: skip
+
+
+async def test_an_expired_run_is_passed_over() -> None:
+    async with running() as runner:
+        run = await ended(runner, said="Why?")
+        assert isinstance(runner.store, MemoryStore)
+        assert await runner.store.expire(run.head.created + 1e6)
+        assert await threads.busy(runner.store, "t", None) is None
+        assert await threads.messages(runner.store, "t", None) == []
+        assert await threads.history(runner.store, "t", None) == []
+        assert await threads.text_of(runner.store, run.id) == ""
+
+
+async def test_a_text_of_many_pages_is_read_whole() -> None:
+    async with running() as runner:
+        run = await launch(runner, ["x" * 1000] * 1000, thread="t")
+        await outcome(run)
+        assert len(await threads.text_of(runner.store, run.id)) == 1_000_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tidelog.endings import Ending
     from tidelog.errors import SourceError, TidelogError
     from tidelog.events import (
         Data,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
+    "tidelog.endings": ("Ending",),
     "tidelog.errors": ("SourceError", "TidelogError"),
     "tidelog.events": (
         "Data", "Event", "Finish", "Progress", "ReasoningDelta", "ReasoningEnded", "Source", "Sources", "TextDelta", "TextEnded",
@@ -44,6 +46,7 @@ _PLACES = {
 
 __all__ = [
     "Data",
+    "Ending",
     "Event",
     "Finish",
     "Limits",

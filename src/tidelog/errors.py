@@ -33,6 +33,7 @@ SENTENCES: dict[str, str] = {
     "idempotency_mismatch": "This idempotency key was used with another request.",
     "not_ended": "The run has not ended yet.",
     "not_repeatable": "The request of this run cannot be repeated.",
+    "thread_busy": "Another run of this thread is still at work.",
     "expired": "The run was dropped by retention.",
     "cursor_ahead": "The cursor lies beyond what the log holds.",
     "too_large": "A size limit was exceeded.",
@@ -56,16 +57,15 @@ class TidelogError(Exception):
 
     default_code: ClassVar[str] = "internal"
 
-    def __init__(self, message: str = "", *, code: str | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str = "", *, code: str | None = None, retry_after: float | None = None, retryable: bool | None = None
+    ) -> None:  # fmt: skip
         self.code = code or self.default_code
         self.message = message or SENTENCES.get(self.code, "Something went wrong.")
         self.retry_after = retry_after
+        self.retryable = self.code in RETRYABLE if retryable is None else retryable
+        """Whether the same request may succeed later; without a word of yours the code decides."""
         super().__init__(self.message)
-
-    @property
-    def retryable(self) -> bool:
-        """Whether the same request may succeed later."""
-        return self.code in RETRYABLE
 
 
 class CallerError(TidelogError):
@@ -91,9 +91,13 @@ class NotFound(CallerError):
 
 
 class Mismatch(CallerError):
-    """The request contradicts what is stored. `successor` names the run that already took its place, if any."""
+    """The request contradicts what is stored. `run` names the run that stands in the way, if one does."""
 
     default_code = "idempotency_mismatch"
+
+    def __init__(self, message: str = "", *, code: str | None = None, run: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.run = run
 
 
 class CursorAhead(CallerError):

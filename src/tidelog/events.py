@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from tidelog.errors import RETRYABLE, SENTENCES, InvalidEvent, TidelogError
+from tidelog.errors import RETRYABLE, SENTENCES, InvalidEvent
 
 PROTOCOL_VERSION = 1
 
@@ -60,22 +60,6 @@ class Error(msgspec.Struct, frozen=True, omit_defaults=True):
         """The error of this code, with the code's own sentence unless `message` is given."""
         after = _seconds(retry_after)
         return cls(str(code), str(message or SENTENCES.get(code, code)), code in RETRYABLE, after)
-
-
-def error_of(error: Exception) -> Error:
-    """What the wire may know of an exception: words that the application chose, or the code's own sentence."""
-    if isinstance(error, TidelogError):
-        own = error.code not in ("internal", "store_unavailable", "invalid_event")
-        return Error.of(error.code, error.message if own else None, retry_after=error.retry_after)
-    status, detail = getattr(error, "status_code", None), getattr(error, "detail", None)
-    if isinstance(status, int) and isinstance(detail, str):  # an HTTPException: its words are meant to be read
-        return Error.of(_CODES.get(status, "invalid_request" if status < 500 else "internal"), detail)
-    return Error.of("internal")
-
-
-_CODES = {
-    404: "not_found", 413: "too_large", 429: "rate_limited", 502: "provider_error", 503: "overloaded", 504: "timed_out",
-}  # fmt: skip
 
 
 def _seconds(value: object) -> float | None:
@@ -221,6 +205,8 @@ AnyEvent = (
 """Every event there is: the union from which decoding and the JSON schema come."""
 
 _encoder = msgspec.json.Encoder()
+encode_plain = _encoder.encode
+"""`encode_json` for what holds no lone surrogates; it raises `UnicodeEncodeError` for these."""
 _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 _surrogate = re.compile("[\ud800-\udfff]")
 
@@ -239,16 +225,8 @@ def encode(event: Event) -> bytes:
 
 
 def delta_prefix(part: str) -> bytes:
-    """How every `text.delta` of this part begins, up to its text."""
+    """How every `text.delta` of this part begins, up to its text, behind which there is only a brace."""
     return b'{"type":"text.delta","part":%b,"text":' % encode_json(part)
-
-
-def encode_delta(prefix: bytes, text: str) -> bytes:
-    """What `encode` gives for a `text.delta`, without making the event."""
-    try:
-        return b"%b%b}" % (prefix, _encoder.encode(text))
-    except UnicodeEncodeError:
-        return b"%b%b}" % (prefix, encode_json(text))
 
 
 def encode_json(value: Any) -> bytes:

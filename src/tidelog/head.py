@@ -36,6 +36,8 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Seconds after the last viewer left at which the run is stopped; None: it goes on."""
     of: str | None = None
     mode: Mode | None = None
+    said: str | None = None
+    """What the user said in the thread, which this run answers. It lives and goes with the run."""
     ended: float | None = None
     outcome: Outcome | None = None
     error: Error | None = None

@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from tidelog import events as e
 from tidelog import head as heads
+from tidelog.endings import Ending, ending_of
 from tidelog.errors import Conflict, Gone, InvalidEvent, StoreError
 from tidelog.grammar import Grammar
 from tidelog.log import Lease, Record, Tail, control_log, run_log
+from tidelog.parts import Parts
 from tidelog.seams import Expiring, Leasing, Store
 
 log = logging.getLogger("tidelog")
@@ -35,6 +38,8 @@ class Keeper:
         self._store = store
         self._patience = lease_patience
         self._retention = retention
+        self.reaped: Callable[[Ending], None] | None = None
+        """Called for each run of a dead process that this one has ended."""
 
     async def work(self) -> None:
         """For ever; a store that fails is tried again."""
@@ -56,9 +61,12 @@ class Keeper:
         for name in await self._store.orphans(self._patience):
             if name.startswith("run/"):
                 try:
-                    await self._end(name, "interrupted", e.Error.of("interrupted"))
+                    ended = await self._end(name, "interrupted", e.Error.of("interrupted"))
                 except msgspec.DecodeError:
                     log.exception("run %s cannot be ended for its owner", name.partition("/")[2])
+                    continue
+                if ended is not None and self.reaped is not None:
+                    self.reaped(ended)
 
     async def expire(self) -> None:
         """Drop what ended longer than `retention` ago."""
@@ -67,35 +75,36 @@ class Keeper:
         for name in await self._store.expire(time.time() - self._retention):
             await self._store.drop(control_log(name.partition("/")[2]))
 
-    async def end_lost(self, run: str, error: e.Error, *, lease: Lease) -> bool:
-        """Store the ending of a run of this process whose store had failed; False if it still fails."""
-        try:
-            await self._end(run_log(run), "failed", error, lease=lease)
-        except StoreError:
-            return False
-        return True
+    async def end_lost(self, run: str, error: e.Error, *, lease: Lease) -> Ending | None:
+        """Store the ending of a run of this process whose store had failed; None if somebody else has ended it, or dropped it.
 
-    async def _end(self, name: str, outcome: e.Outcome, error: e.Error, *, lease: Lease | None = None) -> None:
-        """Close the log legally from wherever it was cut: under our own lease, or by taking it over."""
+        Raises `StoreError` if the store still fails.
+        """
+        return await self._end(run_log(run), "failed", error, lease=lease)
+
+    async def _end(self, name: str, outcome: e.Outcome, error: e.Error, *, lease: Lease | None = None) -> Ending | None:
+        """Close the log legally from wherever it was cut: under our own lease, or by taking it over. None: it was not us."""
         tail = await self._store.tail(name)
-        if tail is None or tail.ended or lease not in (None, (tail.owner, tail.epoch)):
-            return
+        if tail is None or tail.ended or lease not in (None, Lease(tail.owner, tail.epoch)):
+            return None
         try:
             grammar, usage = await self._replay(name)
             last = heads.ending(outcome, error, usage)
             epoch = lease.epoch if lease is not None else tail.epoch + 1
             records = _number(tail, epoch, (*grammar.closing(outcome), last))
-            head = heads.encode(heads.ended_head(heads.decode(tail.head), last))
+            ended = heads.ended_head(heads.decode(tail.head), last)
             if lease is not None:
-                await self._store.append(name, tail.last, records, lease=lease, head=head, ended=True)
+                await self._store.append(name, tail.last, records, lease=lease, head=heads.encode(ended), ended=True)
             elif isinstance(self._store, Leasing):
-                await self._store.take(name, tail.last, records, head=head)
-            log.warning("run %s ended for its owner: %s", name.partition("/")[2], outcome)
+                await self._store.take(name, tail.last, records, head=heads.encode(ended))
         except (Conflict, Gone):
-            pass  # somebody else was first
+            return None  # somebody else was first
+        log.warning("run %s ended for its owner: %s", name.partition("/")[2], outcome)
+        return ending_of(ended, records[-1].seq)
 
     async def _replay(self, name: str) -> tuple[Grammar, e.TokenUsage]:
-        grammar, usage, after = Grammar(), e.TokenUsage(), 0
+        """What is open at the end of the log, and its usage: what was told, and an estimate of what was said since."""
+        grammar, parts, usage, after = Grammar(), Parts(), e.TokenUsage(), 0
         while True:
             page = await self._store.read(name, after)
             for record in page.records:
@@ -104,10 +113,14 @@ class Keeper:
                     with contextlib.suppress(InvalidEvent):  # after events of a later version; an ending must be had
                         grammar.accept(event)
                 if isinstance(event, e.Usage):
+                    parts.told(event)
                     usage = e.TokenUsage(event.input, event.output, event.source)
+                elif isinstance(event, e.TextDelta | e.ReasoningDelta | e.ToolInputDelta):
+                    parts.hear(event.json if isinstance(event, e.ToolInputDelta) else event.text)
                 after = record.seq
             if not page.more:
-                return grammar, usage
+                guess = parts.estimate()
+                return grammar, usage if guess is None else e.TokenUsage(guess.input, guess.output, guess.source)
             await asyncio.sleep(0)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import os
 import re
+from collections.abc import Callable
 from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from tidelog.errors import InvalidRequest
+from tidelog.errors import InvalidRequest, StoreError
 
 State = Literal["running", "ended"]
 
@@ -38,11 +39,33 @@ class Tail(NamedTuple):
     """The process that holds the lease; empty where nobody does."""
 
 
-class Lease(NamedTuple):
-    """The right to append: it holds as long as the store knows `owner` as alive and the log's epoch is `epoch`."""
+class Lease:
+    """The right to append: it holds as long as the store knows `owner` as alive and the log's epoch is `epoch`.
 
-    owner: str
-    epoch: int = 1
+    Leases of one owner and epoch are equal. The store calls `lost` of the one that was last used when an append that was under
+    way failed: nobody else may be waiting for it.
+    """
+
+    __slots__ = ("epoch", "lost", "owner")
+
+    def __init__(self, owner: str, epoch: int = 1, lost: Callable[[StoreError], None] | None = None) -> None:
+        self.owner = owner
+        self.epoch = epoch
+        self.lost = lost
+
+    def tell(self, error: StoreError) -> None:
+        """Call `lost`, if anybody wants to know."""
+        if self.lost is not None:
+            self.lost(error)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Lease) and (self.owner, self.epoch) == (other.owner, other.epoch)
+
+    def __hash__(self) -> int:
+        return hash((self.owner, self.epoch))
+
+    def __repr__(self) -> str:
+        return f"Lease({self.owner!r}, {self.epoch})"
 
 
 class Position(NamedTuple):

@@ -77,6 +77,12 @@ class Parts:
         self._output += tokens_out
         return e.Usage(input=self._input, output=self._output, source="estimated" if self._estimated else "provider")
 
+    def told(self, usage: e.Usage) -> None:
+        """The application itself told the usage of the run: it replaces what was known, and there is nothing to guess."""
+        self._heard = 0
+        self._input, self._output = usage.input, usage.output
+        self._estimated = usage.source != "provider"
+
     def estimate(self) -> e.Usage | None:
         """The usage of the run with an estimate for what no provider has told; None if nothing was said since."""
         if not self._heard:

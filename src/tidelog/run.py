@@ -13,10 +13,12 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from tidelog import events as e
 from tidelog.alarm import Alarm
+from tidelog.attempts import ATTEMPTS, Attempts
+from tidelog.blame import error_of, severity
 from tidelog.closing import close, throw, unwrapped
 from tidelog.errors import InvalidEvent, TidelogError, TooLarge
 from tidelog.head import Head
@@ -43,7 +45,20 @@ class Opened(NamedTuple):
 
 
 Opener = Callable[[], Opened]
-"""Opens a source, in the run's task and context."""
+"""Opens a source, in the run's task and context. Once for each attempt."""
+
+
+class RunTranslator(Translator, Protocol):
+    """The translator of a run, which outlives the attempts of its source."""
+
+    def usage(self) -> e.Usage | None:
+        """The usage of the run, if more is known or guessed than the log tells."""
+        ...
+
+    def again(self) -> None:
+        """Forget the streams of an attempt that failed."""
+        ...
+
 
 current: ContextVar[Run] = ContextVar("tidelog_run")
 """The run whose source is being advanced."""
@@ -53,7 +68,8 @@ class Run:
     """A live run in this process. `done` is a future that is resolved when the ending is stored, or cannot be."""
 
     def __init__(
-        self, store: Store, head: Head, lease: Lease, *, values: Translator, limits: Limits = Limits(), first: e.RunStarted
+        self, store: Store, head: Head, lease: Lease, *, values: RunTranslator, limits: Limits = Limits(),
+        first: e.RunStarted, attempts: int = ATTEMPTS,
     ) -> None:  # fmt: skip
         self.id = head.run
         self.head = head
@@ -68,6 +84,9 @@ class Run:
         self.done = self._writer.done
         self._values = values
         self._reason: tuple[e.Outcome, e.Error | None] | None = None
+        self._attempts = Attempts(attempts)
+        self._silent_until = 1
+        """The last record that is not the source's."""
         self._task: asyncio.Task[None] | None = None
         self._pulling = False
         self._cancelled = False
@@ -75,7 +94,7 @@ class Run:
         self._room: asyncio.Future[None] | None = None
         self._alarm = Alarm(self.loop, self._late)
         self._due = self._ends_at = self.loop.time() + limits.total_timeout
-        """When the next chunk is late."""
+        """When the next chunk is late, unless it is text behind text: the writer knows when that came."""
 
     @property
     def last(self) -> int:
@@ -107,14 +126,25 @@ class Run:
         """Why the run ended, or None while it lives and where it ended well."""
         return self._reason[1] if self._writer.finished and self._reason else None
 
+    @property
+    def attempt(self) -> int:
+        """Which attempt of its source this is, from 1 on."""
+        return self._attempts.number
+
+    @property
+    def usage(self) -> e.TokenUsage:
+        """The tokens that the run has used, as far as they are known."""
+        return self._writer.usage
+
     async def work(self, opener: Opener) -> None:
         """Pull the source to its end and store the ending. Raises nothing that the source raises."""
         self._task = asyncio.current_task()
         current.set(self)
-        self._due = self.loop.time() + self.limits.first_event_timeout
-        self._alarm.set(min(self._due, self.loop.time() + self.limits.gap_timeout, self._ends_at))
+        self._silent_until = self._writer.last
         try:
-            await self._produce(opener)
+            self._expect_first()
+            while (wait := await self._produce(opener)) is not None and await self._rest(wait):
+                self._expect_first()
         finally:
             self._finish()
             self._alarm.close()
@@ -159,9 +189,11 @@ class Run:
         """End the run as `interrupted`, because the process goes."""
         self._end("interrupted", e.Error.of("interrupted"))
 
-    async def _produce(self, opener: Opener) -> None:
+    async def _produce(self, opener: Opener) -> float | None:
+        """Pull the source once. Seconds after which to try again, or None where it is decided how the run ends."""
         chunks: AsyncIterator[Any] | None = None
         cancelled: asyncio.CancelledError | None = None
+        wait: float | None = None
         try:
             opened = opener()
             chunks, translator = opened.chunks, opened.translator or self._values
@@ -175,17 +207,52 @@ class Run:
         except asyncio.CancelledError as error:
             cancelled = error
         except Exception as error:
-            self._fail(error)
+            wait = self._wait_before_next(error)
+            if wait is None:
+                self._fail(error)
         if chunks is not None:
             await self._close(chunks)
         if cancelled is not None and self._reason is None:
             self._judge(cancelled)
+        return wait if self._reason is None else None
+
+    def _wait_before_next(self, error: Exception) -> float | None:
+        """Seconds until the next attempt; None where there is none: the source has said something, or it would not help."""
+        if self._reason is not None or self._writer.last != self._silent_until:
+            return None
+        return self._attempts.next(unwrapped(error), left=self._ends_at - self.loop.time())
+
+    async def _rest(self, wait: float) -> bool:
+        """Announce the next attempt and wait for it; whether it may begin. Stop and the limit of the whole run hold."""
+        self._closing = False
+        try:
+            self._writer.accept(self._attempts.announced())
+            self._silent_until, self._due = self._writer.last, self._ends_at
+            self._pulling = True
+            await asyncio.sleep(wait)
+        except TooLarge as error:
+            self._fail(error)
+        except asyncio.CancelledError as cancelled:
+            await self._take_back()
+            if self._reason is None:
+                self._judge(cancelled)
+        finally:
+            self._pulling = False
+        failed, self._attempts.failed = self._attempts.failed, None
+        if failed is not None and self._writer.last != self._silent_until:
+            self._fail(failed)  # somebody emitted meanwhile, and another attempt would say it twice
+        self._values.again()
+        return self._reason is None
+
+    def _expect_first(self) -> None:
+        self._writer.at = 0.0  # a snapshot or an announcement came before, but nothing of the source
+        self._due = self.loop.time() + self.limits.first_event_timeout
+        self._alarm.set(min(self._due, self.loop.time() + self.limits.gap_timeout, self._ends_at))
 
     async def _pull(self, chunks: AsyncIterator[Any], translator: Translator) -> None:
         if self._reason is not None:
             return
-        writer, lockstep = self._writer, self.limits.lockstep is not None
-        taken, gap, time = 0, self.limits.gap_timeout, self.loop.time
+        writer, lockstep, breath = self._writer, self.limits.lockstep is not None, BREATH
         self._pulling = True
         try:
             async for chunk in chunks:
@@ -193,7 +260,7 @@ class Run:
                 if self._reason is not None:
                     break  # a source may swallow its cancellation and go on
                 try:
-                    if writer.same_part is not None and type(chunk) is str and chunk:
+                    if writer.same_part and type(chunk) is str and chunk:
                         writer.more_text(chunk)
                     else:
                         self._translate(translator, chunk)
@@ -201,14 +268,14 @@ class Run:
                     self._fail(error)
                     self._expect_close()
                     await throw(chunks, error)
-                taken += 1
-                if lockstep or writer.pending_bytes > PENDING_BYTES:
+                if lockstep or writer.bytes - writer.stored > PENDING_BYTES:
                     await self._wait_for_room()
-                if taken % BREATH == 0:
+                breath -= 1
+                if not breath:
+                    breath = BREATH
                     await asyncio.sleep(0)
                 if self._reason is not None:
                     break
-                self._due = time() + gap
                 self._pulling = True
         finally:
             self._pulling = False
@@ -219,7 +286,7 @@ class Run:
         await self._take_back()
         error = await close(chunks)
         if error is not None:
-            self._fail(error)
+            self._fail(self._attempts.failed or error)
 
     def _expect_close(self) -> None:
         self._closing = True
@@ -244,6 +311,7 @@ class Run:
         event = None
         for event in translator.feed(chunk):
             self._writer.accept(event)
+        self._due = self.loop.time() + self.limits.gap_timeout
         if type(event) is e.TextDelta and type(chunk) is str and translator is self._values:
             self._writer.same_part = e.delta_prefix(event.part)
 
@@ -254,6 +322,7 @@ class Run:
             self._room = self.loop.create_future()
             self.viewers.on_move = self._moved
             await self._room
+            self._due = self.loop.time() + self.limits.gap_timeout
         self._room = self.viewers.on_move = None
 
     def _outruns_viewers(self) -> bool:
@@ -274,7 +343,7 @@ class Run:
 
     def _late(self) -> None:
         """The alarm: a limit of time has passed, or has moved on since."""
-        limit = min(self._due, self._ends_at)
+        limit = min(max(self._due, self.loop.time() + self.limits.gap_timeout - self._writer.age()), self._ends_at)
         if not self._closing and self.loop.time() < limit:
             self._alarm.set(min(limit, self.loop.time() + self.limits.gap_timeout))
         elif not self._closing:
@@ -302,12 +371,15 @@ class Run:
             log.warning("run %s: raised while it was ending", self.id, exc_info=error)
             return
         self.failure = error = unwrapped(error)
-        public = e.error_of(error)
-        told = public.code not in ("internal", "invalid_event", "store_unavailable")
-        level, shown = (logging.INFO, None) if told else (logging.ERROR, error)
-        log.log(level, "run %s failed: %s", self.id, public.code, exc_info=shown)
+        public = error_of(error)
+        level = severity(error)
+        log.log(level, "run %s failed: %s", self.id, public.code, exc_info=error if level > logging.INFO else None)
         self._end("failed", public)
 
     def _finish(self) -> None:
+        if self._attempts.failed is not None and self._reason is None:
+            self._fail(self._attempts.failed)  # its source did not close, and nothing follows
         self._reason = self._reason or ("interrupted", e.Error.of("interrupted"))
+        if not self._writer.finished and (used := self._values.usage()) is not None:
+            self._writer.usage = e.TokenUsage(used.input, used.output, used.source)
         self._writer.finish(*self._reason)

@@ -6,20 +6,24 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NoReturn, Protocol
 
 from tidelog import control, threads
 from tidelog import events as e
 from tidelog import head as heads
 from tidelog.bell import Bell, Turn, Waiter
-from tidelog.errors import Conflict, Gone, Refused, StoreError
-from tidelog.head import Head, StoredRequest
+from tidelog.endings import Ending, Endings, OnEnd
+from tidelog.errors import Conflict, Gone, Mismatch, Refused, StoreError
+from tidelog.head import Head
 from tidelog.keeper import Keeper
-from tidelog.limits import Limits
+from tidelog.launch import Launch as Launch
+from tidelog.launch import Launched as Launched
+from tidelog.launch import begin
+from tidelog.live import Live, Watching
 from tidelog.log import Lease, Record, Tail, control_log, new_id, run_log
-from tidelog.run import Opener, Run
+from tidelog.run import Run
 from tidelog.seams import Leasing, Store
 from tidelog.sources.values import Values
 
@@ -37,72 +41,40 @@ LEAVE_TIMEOUT: Final = 0.5
 """How long `aclose` waits for its tasks, such as a source that swallows its cancellation."""
 
 
-class Launch(NamedTuple):
-    """What a new run is to be."""
+class Observer(Protocol):
+    """Hears of every run of this process, on the loop. Must not raise, and must be quick."""
 
-    opener: Opener
-    thread: str | None = None
-    principal: str | None = None
-    route: str | None = None
-    request: StoredRequest | None = None
-    key: str | None = None
-    fingerprint: bytes | None = None
-    cancel_after: float | None = None
-    limits: Limits = Limits()
-    of: str | None = None
-    mode: e.Mode | None = None
-    message: str | None = None
-    partial: str = ""
-    """The text of the run that this one continues."""
+    def started(self, run: Run) -> None:
+        """The first record of a run is stored; its source is not at work yet."""
+        ...
 
-
-class Launched(NamedTuple):
-    """A run that was started, or found by its idempotency key (`run` is None unless it lives here)."""
-
-    id: str
-    thread: str
-    run: Run | None
-    repeated: bool
-
-
-class _Live:
-    """A live run, its control log's bell and how far that log was read."""
-
-    __slots__ = ("bell", "cancel", "cancel_after", "elsewhere", "rang", "run", "seen")
-
-    def __init__(self, run: Run, cancel_after: float | None, bell: Bell, rang: Callable[[], None]) -> None:
-        self.run = run
-        self.cancel_after = cancel_after
-        self.bell = bell
-        self.rang = rang
-        bell.add(rang)
-        self.seen = 0
-        self.elsewhere: dict[str, int] = {}
-        self.cancel: asyncio.TimerHandle | None = None
-
-    @property
-    def watched(self) -> bool:
-        """Whether anybody watches, in whatever process."""
-        return len(self.run.viewers) > 0 or any(self.elsewhere.values())
+    def ended(self, run: Run) -> None:
+        """The ending of a run is stored, or its log is somebody else's."""
+        ...
 
 
 class Runner:
     """Owns the runs of this process. `start` it on the loop that it is used on."""
 
-    def __init__(self, store: Store, *, keeper: Keeper | None = None) -> None:
+    def __init__(self, store: Store, *, keeper: Keeper | None = None, on_end: OnEnd | None = None) -> None:
+        """`on_end` hears of every run that ends here, those that were ended for dead processes included."""
         self.store = store
         self.owner = new_id()
         self.turn = Turn()
         """Shared by the cursors of this process."""
         self.draining = Bell()
         """Rung when the process begins to go: no starts, and viewers are sent away."""
+        self.observers: list[Observer] = []
+        self._on_end = on_end
+        self._endings = Endings()
         self._keeper = keeper or Keeper(store)
-        self._live: dict[str, _Live] = {}
+        self._keeper.reaped = partial(self._tell, None)
+        self._live: dict[str, Live] = {}
         self._starting = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._watched: dict[str, int] = {}
+        self._watching = Watching(store, self.owner, self._live, obey=self._obey, spawn=self._spawn_if_open)
         self._started = False
         self._going = False
 
@@ -124,6 +96,7 @@ class Runner:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(INTERRUPT_TIMEOUT):
                 await self._idle.wait()
+        await self._endings.aclose()
         await self._leave()
         if self._started:
             self._started = False
@@ -145,7 +118,8 @@ class Runner:
     async def launch(self, launch: Launch) -> Launched:
         """Store `run.started` and set the source to work.
 
-        Raises `Refused` (`overloaded`) while draining, `Mismatch` for an idempotency key of another request.
+        Raises `Refused` (`overloaded`) while draining, `Mismatch` for an idempotency key of another request, and for a thread
+        in which another run is at work (`thread_busy`).
         """
         if self.draining.rung:
             raise Refused(code="overloaded")
@@ -190,23 +164,9 @@ class Runner:
         await self.store.drop(run_log(run))
         await self.store.drop(control_log(run))
 
-    @contextlib.contextmanager
-    def watch(self, head: Head, viewer: object, position: int) -> Iterator[None]:
+    def watch(self, head: Head, viewer: object, position: int) -> contextlib.AbstractContextManager[None]:
         """While the block lasts, `viewer` watches the run: it counts for `on_leave` and `lockstep`, wherever the owner is."""
-        live = self._live.get(head.run)
-        if live is not None:
-            live.run.viewers.add(viewer, position)
-            self._count(live)
-        elif head.cancel_after is not None and head.ended is None:
-            self._watch_elsewhere(head.run, 1)
-        try:
-            yield
-        finally:
-            if live is not None:
-                live.run.viewers.remove(viewer)
-                self._count(live)
-            elif head.cancel_after is not None and head.ended is None:
-                self._watch_elsewhere(head.run, -1)
+        return self._watching.watch(head, viewer, position)
 
     async def _launch(self, launch: Launch) -> Launched:
         self._starting += 1
@@ -218,7 +178,11 @@ class Runner:
             self._rest()
 
     async def _open(self, launch: Launch) -> Launched:
-        made, first = _begin(launch)
+        if (
+            launch.thread is not None and not launch.concurrent and launch.key is None
+        ):  # a key may find the run that is at work
+            _refuse(await threads.busy(self.store, launch.thread, launch.principal))
+        made, first = begin(launch)
         name, record = run_log(made.run), Record(1, made.created, e.encode(first))
         live_bell = self.store.changed(control_log(made.run))
         won = await self.store.open(
@@ -227,17 +191,46 @@ class Runner:
         )  # fmt: skip
         if won != name:
             return await self._found(won.partition("/")[2])
-        run = Run(self.store, made, Lease(self.owner), values=Values(), limits=launch.limits, first=first)
+        opener = launch.opener
+        if launch.thread is not None:
+            try:
+                await self._join(made, launch)
+            except StoreError as error:  # the log is open: it must have its ending
+                opener = partial(_raise, error)
+        run = Run(
+            self.store, made, Lease(self.owner), values=Values(), limits=launch.limits, first=first, attempts=launch.attempts
+        )  # fmt: skip
         self._adopt(run, launch, live_bell)
-        self._spawn(threads.add(self.store, made.thread, made.principal, threads.Entry(made.run, made.of, made.mode)))
         if launch.of is not None and launch.mode is not None:
             succeeded = control.encode(control.Succeeded(by=made.run, mode=launch.mode))
             self._spawn(self.store.post(control_log(launch.of), succeeded))
-        self._spawn(run.work(launch.opener))
+        for observer in self.observers:
+            observer.started(run)
+        self._spawn(run.work(opener))
+        if launch.thread is None:  # nobody else knows this thread yet: the source need not wait
+            with contextlib.suppress(StoreError):
+                await threads.add(self.store, made.thread, made.principal, threads.entry_of(made))
         return Launched(made.run, made.thread, run, False)
 
+    async def _join(self, made: Head, launch: Launch) -> None:
+        """Put the run into its thread. Raises `Mismatch` (`thread_busy`) where another one is at work, and forgets this one.
+
+        Everybody posts first and reads then, so of two that start at once, in whatever processes, both see the one that the
+        store put first, and only that one goes on. A run whose process died is at work until it is reaped.
+        """
+        place = await threads.add(
+            self.store, made.thread, made.principal, threads.entry_of(made, concurrent=launch.concurrent)
+        )
+        if launch.concurrent:
+            return
+        other = await threads.busy(self.store, made.thread, made.principal, before=place)
+        if other is not None:
+            await self.store.drop(run_log(made.run))
+            _refuse(other)
+
     def _adopt(self, run: Run, launch: Launch, bell: Bell) -> None:
-        live = self._live[run.id] = _Live(run, launch.cancel_after, bell, partial(self._rang, run.id))
+        rang = partial(self._rang, run.id)
+        live = self._live[run.id] = Live(run, bell, rang, cancel_after=launch.cancel_after, on_end=launch.on_end)
         run.done.add_done_callback(lambda _: self._settle(live))
         if launch.partial:
             run.partial = launch.partial
@@ -245,29 +238,46 @@ class Runner:
         if self._going:
             run.interrupt()
 
-    def _settle(self, live: _Live) -> None:
+    def _settle(self, live: Live) -> None:
         """The run is done; an ending that the store refused is owed, unless somebody else owns the log."""
-        if live.run.lost is None or isinstance(live.run.lost, Conflict):
+        run = live.run
+        if run.lost is None:
+            self._tell(live.on_end, _ending(run))
+            self._forget(live)
+        elif isinstance(run.lost, Conflict):
             self._forget(live)
         else:
             self._spawn(self._end_lost(live))
 
-    async def _end_lost(self, live: _Live) -> None:
-        run = live.run
-        error = run.error or e.Error.of("store_unavailable")
+    async def _end_lost(self, live: Live) -> None:
+        error = live.run.error or e.Error.of("store_unavailable")
         try:
-            while self._started and not await self._keeper.end_lost(run.id, error, lease=Lease(self.owner)):  # noqa: ASYNC110
-                await asyncio.sleep(RETRY_ENDING)
+            while self._started:
+                try:
+                    ended = await self._keeper.end_lost(live.run.id, error, lease=Lease(self.owner))
+                except StoreError:
+                    await asyncio.sleep(RETRY_ENDING)
+                    continue
+                if ended is not None:
+                    self._tell(live.on_end, ended)
+                break
         finally:
             self._forget(live)
 
-    def _forget(self, live: _Live) -> None:
+    def _tell(self, on_end: OnEnd | None, ending: Ending) -> None:
+        """Tell those who asked to hear of it. Once for each run: whoever stores an ending calls this."""
+        for each in (on_end, self._on_end):
+            if each is not None:
+                self._endings.tell(each, ending)
+
+    def _forget(self, live: Live) -> None:
         self._live.pop(live.run.id, None)
-        live.bell.discard(live.rang)
-        if live.cancel is not None:
-            live.cancel.cancel()
+        live.close()
         self._rest()
-        log.info("run %s ended: %s, %d records", live.run.id, live.run.outcome, live.run.last)
+        for observer in self.observers:
+            observer.ended(live.run)
+        if not self.observers:
+            log.info("run %s ended: %s, %d records", live.run.id, live.run.outcome, live.run.last)
 
     def _rest(self) -> None:
         if not self._live and not self._starting:
@@ -288,7 +298,7 @@ class Runner:
         if live is not None and self._started:
             self._spawn(self._obey(live))
 
-    async def _obey(self, live: _Live) -> None:
+    async def _obey(self, live: Live) -> None:
         """Read what was asked since, and do it."""
         name, more = control_log(live.run.id), True
         try:
@@ -305,51 +315,15 @@ class Runner:
             log.warning("run %s: its control log could not be read, will try again: %s", live.run.id, error)
             asyncio.get_running_loop().call_later(RETRY_CONTROL, live.rang)
 
-    def _obey_one(self, live: _Live, asked: control.AnyControl | None) -> None:
+    def _obey_one(self, live: Live, asked: control.AnyControl | None) -> None:
         match asked:
             case control.Stop():
                 live.run.stop()
             case control.Watched(by=by, viewers=viewers):
                 live.elsewhere[by] = viewers
-                self._count(live)
+                self._watching.count(live)
             case _:
                 pass
-
-    def _count(self, live: _Live) -> None:
-        """Arm or disarm `on_leave` by the number of viewers everywhere."""
-        if live.cancel_after is None or live.run.id not in self._live:
-            return
-        if live.watched and live.cancel is not None:
-            live.cancel.cancel()
-            live.cancel = None
-        elif not live.watched and live.cancel is None:
-            live.cancel = asyncio.get_running_loop().call_later(live.cancel_after, self._leave_alone, live)
-
-    def _leave_alone(self, live: _Live) -> None:
-        live.cancel = None
-        if self._started:
-            self._spawn(self._stop_unwatched(live))
-
-    async def _stop_unwatched(self, live: _Live) -> None:
-        """Nobody here watches: look once more whether anybody does elsewhere, whose word may not have reached us."""
-        await self._obey(live)
-        if not live.watched:
-            live.run.stop()
-
-    def _watch_elsewhere(self, run: str, change: int) -> None:
-        before = self._watched.get(run, 0)
-        now = self._watched[run] = before + change
-        if not now:
-            del self._watched[run]
-        if bool(before) != bool(now):
-            self._spawn(self._tell_owner(run))
-
-    async def _tell_owner(self, run: str) -> None:
-        """How many watch here now. Only while the run lives: a post would make the control log of a dropped run anew."""
-        with contextlib.suppress(Gone):
-            if (await self.head(run)).ended is None:
-                said = control.Watched(by=self.owner, viewers=self._watched.get(run, 0))
-                await self.store.post(control_log(run), control.encode(said))
 
     async def _ended(self, run: str, timeout: float) -> Head:
         """The head of a run that any process owns: once it has ended, or as it is after `timeout` seconds."""
@@ -377,21 +351,32 @@ class Runner:
         self._tasks.add(task)
         task.add_done_callback(self._reaped)
 
+    def _spawn_if_open(self, work: Coroutine[Any, Any, Any]) -> None:
+        """For timers and viewers, which may come after the end."""
+        if self._going and not self._started:
+            work.close()
+        else:
+            self._spawn(work)
+
     def _reaped(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("tidelog: a background task failed", exc_info=error)
 
 
-def _begin(launch: Launch) -> tuple[Head, e.RunStarted]:
-    """The head and the first event of a new run."""
-    run = new_id()
-    thread, message = launch.thread or new_id(), launch.message or new_id()
-    first = e.RunStarted(
-        v=e.PROTOCOL_VERSION, run=run, thread=thread, message=message, attempt=1, of=launch.of, mode=launch.mode
-    )
-    head = Head(
-        run=run, thread=thread, message=message, created=time.time(), principal=launch.principal, route=launch.route,
-        request=launch.request, cancel_after=launch.cancel_after, of=launch.of, mode=launch.mode,
+def _ending(run: Run) -> Ending:
+    """How a run of ours ended; its ending is stored."""
+    return Ending(
+        run=run.id, thread=run.thread, principal=run.head.principal, route=run.head.route, of=run.head.of, mode=run.mode,
+        outcome=run.outcome or "failed", error=run.error, usage=run.usage, records=run.last,
+        created=run.head.created, ended=time.time(),
     )  # fmt: skip
-    return head, first
+
+
+def _refuse(busy: str | None) -> None:
+    if busy is not None:
+        raise Mismatch(code="thread_busy", run=busy)
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error

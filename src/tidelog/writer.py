@@ -1,6 +1,6 @@
 """The writer of one log: checks events against the grammar and the limits, numbers them, and hands them to the store.
 
-The store takes one append at a time; what comes meanwhile gathers and goes as the next. Everything happens on the loop.
+Each event is handed over at once, and the store gathers: nothing waits here. Everything happens on the loop.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from tidelog.seams import Store
 log = logging.getLogger("tidelog")
 
 PENDING_BYTES: Final = 256 * 1024
-"""What may wait for the append in flight before the source is held."""
+"""What may wait to be stored before the source is held."""
 
 
 class Writer:
-    """Writes the log of `head`, whose first event is stored. `moved` is called when something was stored, or the log was lost.
+    """Writes the log of `head`, whose first event is stored. `moved` is called when the store has caught up, or lost the log.
 
     `done` is resolved when the ending is stored, or cannot be: then `lost` tells why, and the ending is still owed.
     """
 
     __slots__ = (
-        "_append", "_epoch", "_grammar", "_head", "_inflight", "_last_head", "_lease", "_most_bytes", "_most_event",
-        "_most_records", "_moved", "_name", "_pending", "_settled", "_zero", "at", "bytes", "done", "finished", "last", "lost", "pending_bytes",
-        "same_part", "usage",
+        "_ack", "_append", "_catching_up", "_epoch", "_grammar", "_head", "_lease", "_most_bytes", "_most_event",
+        "_most_records", "_moved", "_name", "_zero", "at", "bytes", "done", "finished", "last", "lost", "same_part", "stored",
+        "usage",
     )  # fmt: skip
 
     def __init__(
@@ -48,7 +48,8 @@ class Writer:
         self.at = 0.0
         """When that was accepted, 0 before the first: Unix time that never goes back within a log."""
         self.bytes = 0
-        self.pending_bytes = 0
+        self.stored = 0
+        """How many of the bytes are known to be stored; it may be more."""
         self.usage = e.TokenUsage()
         self.finished = False
         self.lost: BaseException | None = None
@@ -58,23 +59,34 @@ class Writer:
         self._append = store.append
         self._head = head
         self._name = run_log(head.run)
-        self._lease = lease
+        self._lease = Lease(lease.owner, lease.epoch, self._lose)
         self._epoch = lease.epoch
         self._moved = moved
         self._grammar = Grammar()
         self._grammar.accept(first)
-        self._pending: list[Record] = []
-        self._inflight: asyncio.Future[None] | None = None
-        self._settled: asyncio.Future[None] | None = None
+        self._ack: asyncio.Future[None] | None = None
+        """Of the last append. A store that gathers appends, or is always done, gives the same one again and again."""
+        self._catching_up = False
         self._most_event = limits.max_event_bytes
         self._most_bytes = limits.max_run_bytes
         self._most_records = limits.max_run_records
-        self._last_head: bytes | None = None
+
+    @property
+    def pending_bytes(self) -> int:
+        """What the store was given and has not stored yet."""
+        if self._ack is None or self._ack.done():
+            self.stored = self.bytes
+        return self.bytes - self.stored
 
     @property
     def behind(self) -> bool:
-        """Whether the source should wait for the store."""
-        return self.pending_bytes > PENDING_BYTES
+        """Whether the source should wait for the store; then `moved` is called when it has caught up."""
+        if self.pending_bytes <= PENDING_BYTES or self._ack is None:
+            return False
+        if not self._catching_up:
+            self._catching_up = True
+            self._ack.add_done_callback(self._caught_up)
+        return True
 
     def age(self) -> float:
         """Seconds since the last record was accepted."""
@@ -103,28 +115,31 @@ class Writer:
         seq, total = self.last + 1, self.bytes + size
         if size > self._most_event or total > self._most_bytes or seq > self._most_records:
             self._check(size)
-        if self._inflight is not None or self.finished:
-            self._push(data)
+        if self.finished:
             return
         self.last = seq
         self.bytes = total
         self.at = at = self._zero + monotonic()
         ack = append(self._name, seq - 1, (Record(seq, at, data, self._epoch),), self._lease)
-        if ack is not self._settled:
-            self._await(ack)
+        if ack is not self._ack:
+            self._begin(ack, total - size)
 
     def finish(self, outcome: e.Outcome, error: e.Error | None) -> None:
-        """Store the ending: close what is open, then `run.ended`. Happens once."""
+        """Store the ending in one batch: close what is open, then `run.ended`. Happens once."""
         if self.finished:
             return
         self.finished = True
         ending = heads.ending(outcome, error, self.usage)
-        self._last_head = heads.encode(heads.ended_head(self._head, ending))
+        head = heads.encode(heads.ended_head(self._head, ending))
+        after, records = self.last, list[Record]()
         for event in (*self._grammar.closing(outcome), ending):
             self._grammar.accept(event)
-            self._push(e.encode(event))
-        if self._inflight is None:
-            self._flush()
+            records.append(self._number(e.encode(event)))
+        ack = self._append(self._name, after, records, self._lease, head, True)
+        if ack.done():
+            self._end(ack)
+        else:
+            ack.add_done_callback(self._end)
 
     def _check(self, size: int) -> None:
         if size > self._most_event:
@@ -133,52 +148,52 @@ class Writer:
             raise TooLarge("The run is over its limit of bytes or records.")
 
     def _push(self, data: bytes) -> None:
-        """Number the event; append it at once if nothing is in flight. The ending goes as one batch."""
-        seq = self.last = self.last + 1
+        """Number the event and hand it to the store."""
+        before = self.bytes
+        record = self._number(data)
+        ack = self._append(self._name, record.seq - 1, (record,), self._lease)
+        if ack is not self._ack:
+            self._begin(ack, before)
+
+    def _number(self, data: bytes) -> Record:
+        self.last += 1
         self.bytes += len(data)
         self.at = self._zero + monotonic()
-        record = Record(seq, self.at, data, self._epoch)
-        if self._inflight is None and not self.finished:
-            ack = self._append(self._name, seq - 1, (record,), lease=self._lease)
-            if ack is not self._settled:
-                self._await(ack)
-        else:
-            self.pending_bytes += len(data)
-            self._pending.append(record)
+        return Record(self.last, self.at, data, self._epoch)
 
-    def _flush(self) -> None:
-        batch, self._pending, self.pending_bytes = self._pending, [], 0
-        head, after = self._last_head, batch[0].seq - 1
-        self._await(self._append(self._name, after, batch, lease=self._lease, head=head, ended=head is not None))
-
-    def _await(self, ack: asyncio.Future[None]) -> None:
-        """A store in memory answers with one future for all, which is settled for good."""
-        if not ack.done():
-            self._inflight = ack
-            ack.add_done_callback(self._stored)
-        elif self.finished or ack.cancelled() or ack.exception() is not None:
-            self._stored(ack)
-        else:
-            self._settled = ack
-
-    def _stored(self, ack: asyncio.Future[None]) -> None:
-        self._inflight = None
-        error = ack.exception() if not ack.cancelled() else StoreError()
-        if error is not None:
+    def _begin(self, ack: asyncio.Future[None], before: int) -> None:
+        """The store has begun to gather anew behind so many bytes. What it refuses at once, `Lease.lost` does not tell."""
+        if ack.done() and (error := _error_of(ack)) is not None:
             self._lose(error)
-        elif self._pending:
-            self._flush()
-        elif self.finished and not self.done.done():
+            return
+        if self._ack is not None and self._ack.done():
+            self.stored = before
+        self._ack = ack
+
+    def _caught_up(self, ack: asyncio.Future[None]) -> None:
+        self._catching_up = False
+        self._moved()
+
+    def _end(self, ack: asyncio.Future[None]) -> None:
+        if (error := _error_of(ack)) is not None:
+            self._lose(error)
+        elif not self.done.done():
+            self._lease.lost = None  # stores keep leases
             self.done.set_result(None)
         self._moved()
 
     def _lose(self, error: BaseException) -> None:
         """The store refused: nothing can be added any more. What was not stored was shown to nobody."""
+        if self.lost is not None or self.done.done():
+            return
         level = logging.WARNING if isinstance(error, Conflict) else logging.ERROR
         log.log(level, "run %s: the log is lost to this process: %s", self._head.run, error)
         self.lost = error
         self.finished = True
-        self._pending, self.pending_bytes = [], 0
+        self._lease.lost = None
         self._moved()
-        if not self.done.done():
-            self.done.set_result(None)
+        self.done.set_result(None)
+
+
+def _error_of(ack: asyncio.Future[None]) -> BaseException | None:
+    return StoreError() if ack.cancelled() else ack.exception()

@@ -29,7 +29,7 @@ def test_there_are_routes() -> None:
 @pytest.fixture(scope="module")
 def anns() -> Iterator[tuple[Server, str, str]]:
     """A live run and an ended one of Ann's, both in the thread `t`."""
-    chat = Chat("Hel", Gate(), tide=make_tide(principal=who))
+    chat = Chat("Hel", Gate(), tide=make_tide(principal=who), concurrent=True)
     with serve(chat.app) as server:
         live, ended = (server.watch("/chat", headers={**ANN, "Thread-Id": "t"}).run for _ in range(2))
         server.client.post(f"/runs/{ended}/stop", headers=ANN)

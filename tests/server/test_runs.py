@@ -204,7 +204,7 @@ class TestLists:
 class TestThreads:
     def test_its_runs_in_order_and_the_active_one(self) -> None:
         gate = Gate()
-        chat = Chat("Hel", gate)
+        chat = Chat("Hel", gate, concurrent=True)
         with serve(chat.app) as server:
             first, second = (server.watch("/chat", params={"thread": "t"}) for _ in range(2))
             gate.reached(2)
@@ -249,7 +249,7 @@ class TestDeletion:
 
     def test_of_a_thread(self) -> None:
         gate = Gate()
-        chat = Chat("Hel", gate)
+        chat = Chat("Hel", gate, concurrent=True)
         with serve(chat.app) as server:
             runs = [server.watch("/chat", params={"thread": "t"}).run for _ in range(2)]
             assert server.client.delete("/threads/t").status_code == 204

@@ -78,7 +78,7 @@ def test_from_several_tabs_at_once() -> None:
 
 def test_it_touches_no_other_run() -> None:
     gate = Gate()
-    with serve(Chat("Hel", gate, "lo").app) as server:
+    with serve(Chat("Hel", gate, "lo", concurrent=True).app) as server:
         old, new = (server.watch("/chat", params={"thread": "t"}) for _ in range(2))
         stop(server, old.run)
         gate.open()

@@ -1,4 +1,7 @@
-"""The documents of the built-in application: read and indexed once, in a thread, while the server already answers."""
+"""The documents of the built-in application: a folder, read once when it starts, and what people upload.
+
+Everything is read and indexed in threads, while the server answers.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,17 @@ import asyncio
 import dataclasses
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import tidelog
 from tidelog import SourceError, TidelogError
-from tidelog.apps.documents import Document, Index, Skipped, read_folder
+from tidelog.apps.documents import Document, Entry, Index, Skipped, Unreadable, read_document, read_folder
+from tidelog.apps.shelf import Kept, Shelf
 
 log = logging.getLogger("tidelog")
 
@@ -21,25 +27,50 @@ OWN: Final = ("README.md", "README.zh-CN.md", "docs", "spec")
 """What tidelog answers from when nobody names documents."""
 NAMED_SKIPS: Final = 5
 """Files that were not read and that the log names, each; of more it tells the number."""
+READERS_AT_WORK: Final = 1
+"""Uploaded files that are read at once: reading is Python work, and more would only take turns with the answers."""
+
+
+class Added(NamedTuple):
+    """One uploaded document that was read: `passages` counts its chunks, `replaced` tells of an older one of its name."""
+
+    name: str
+    title: str
+    passages: int
+    replaced: bool
 
 
 class Library:
-    """A folder or file of documents; tidelog's own where `docs` is None.
+    """A folder or file of documents, and beside it those that are uploaded; tidelog's own where `docs` is None.
 
-    Raises `TidelogError` if there is nothing at `docs`: a mistyped name should stop the server, not every answer.
+    Tidelog's own step aside as long as there are uploaded ones. `place` is where these are kept: a file, or None:
+    memory. Raises `TidelogError` if there is nothing at `docs`: a mistyped name should stop the server, not every
+    answer.
     """
 
-    def __init__(self, docs: str | None) -> None:
+    def __init__(self, docs: str | None, *, place: str | None = None) -> None:
+        self.place = place
+        self.skipped: list[Skipped] = []
+        """The files of the folder that were not read, known once the index is."""
         self._own = docs is None
         self._roots = own_documents() if docs is None else [Path(docs)]
         if docs is not None and not Path(docs).exists():
             raise TidelogError(f"There is no file or folder of documents at {docs}.", code="invalid_request")
         self._closing = threading.Event()
         self._building: asyncio.Task[Index] | None = None
+        self._shelf: Shelf | None = None
+        self._uploaded = Index()
+        self._entries: dict[str, Entry] = {}
+        self._changing = threading.Lock()
+        self._reader = ThreadPoolExecutor(READERS_AT_WORK, "tidelog-documents")
 
     @asynccontextmanager
     async def lifespan(self, app: Any) -> AsyncIterator[None]:
-        """Begin to read; on leaving, give up after the document at hand."""
+        """Begin to read; on leaving, give up after the document at hand.
+
+        Raises `TidelogError` if the uploaded documents cannot be opened.
+        """
+        self._shelf = await asyncio.to_thread(Shelf, self.place) if self.place else Shelf()
         self._building = asyncio.create_task(asyncio.to_thread(self._build))
         self._building.add_done_callback(self._told)
         try:
@@ -47,15 +78,13 @@ class Library:
         finally:
             self._closing.set()
             await asyncio.wait([self._building])
+            await asyncio.to_thread(self._reader.shutdown, cancel_futures=True)
+            self._shelf.close()
 
     async def index(self) -> Index:
-        """The index, as soon as it is built. Raises `SourceError` in words that may be shown."""
-        if self._building is None:
-            raise SourceError("The documents are read when the application starts, and it has not started.")
-        try:
-            return await asyncio.shield(self._building)
-        except OSError as error:
-            raise SourceError(f"The documents cannot be read: {error.strerror or error}.") from error
+        """The index to answer from, as soon as it is built. Raises `SourceError` in words that may be shown."""
+        folder = await self._ready()
+        return self._uploaded if self._entries else folder
 
     def state(self) -> dict[str, Any]:
         """`state`: reading, ready or failed; `count`: None until it is ready; `own`: whether they are tidelog's."""
@@ -63,24 +92,88 @@ class Library:
         if self._building is not None and self._building.done():
             state = "failed" if self._building.cancelled() or self._building.exception() else "ready"
         if state == "ready" and self._building is not None:
-            count = self._building.result().documents
-        return {"state": state, "count": count, "own": self._own}
+            count = (self._uploaded if self._entries else self._building.result()).documents
+        return {"state": state, "count": count, "own": self._own and not self._entries}
+
+    async def kept(self) -> list[Kept]:
+        """The uploaded documents, by name."""
+        return await asyncio.to_thread(self._opened().list)
+
+    async def add(self, name: str, file: BinaryIO) -> Added:
+        """Read, keep and index an uploaded file, in the place of the one of that name.
+
+        Cancelled before it is kept, it is not kept. Raises `Unreadable`, `Full`, and what `index` raises.
+        """
+        await self._ready()
+        given_up = threading.Event()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._reader, self._add, name, file, given_up)
+        except asyncio.CancelledError:
+            given_up.set()
+            raise
+
+    async def drop(self, name: str) -> bool:
+        """Delete an uploaded document, its text and its words, every byte; whether there was one. Raises as `index`."""
+        await self._ready()
+        return await asyncio.to_thread(self._drop, name)
+
+    async def _ready(self) -> Index:
+        """The index of the folder."""
+        if self._building is None:
+            raise SourceError("The documents are read when the application starts, and it has not started.")
+        try:
+            return await asyncio.shield(self._building)
+        except OSError as error:
+            raise SourceError(f"The documents cannot be read: {error.strerror or error}.") from error
 
     def _build(self) -> Index:
-        skipped: list[Skipped] = []
-        index = Index.build(self._documents(skipped))
+        index = Index.build(self._documents(self.skipped))
         log.info("%d documents, %d passages", index.documents, index.chunks)
         if not self._own:
-            _tell_skipped(skipped)
+            _tell_skipped(self.skipped)
+            self._uploaded = index
+        for document in self._opened().documents():
+            self._check_open()
+            self._entries[document.path] = self._uploaded.add(document)
         return index
 
     def _documents(self, skipped: list[Skipped]) -> Iterator[Document]:
         for root in self._roots:
             for document in read_folder(root, skipped=skipped):
-                if self._closing.is_set():
-                    raise InterruptedError("the server is going")
+                self._check_open()
                 within = f"{root.name}/{document.path}" if len(self._roots) > 1 and root.is_dir() else document.path
                 yield dataclasses.replace(document, path=within)
+
+    def _add(self, name: str, file: BinaryIO, given_up: threading.Event) -> Added:
+        if given_up.is_set():
+            raise Unreadable("the run was stopped")
+        file.seek(0)
+        data = file.read()
+        document = read_document(name, data)
+        with self._changing:
+            if given_up.is_set():
+                raise Unreadable("the run was stopped")
+            self._check_open()
+            self._opened().put(document, size=len(data), at=time.time())
+            old = self._entries.get(name)
+            entry = self._entries[name] = self._uploaded.add(document, instead_of=old)
+        return Added(name, document.title, len(entry.numbers), old is not None)
+
+    def _drop(self, name: str) -> bool:
+        with self._changing:
+            there = self._opened().drop(name)
+            entry = self._entries.pop(name, None)
+            if entry is not None:
+                self._uploaded.remove(entry)
+            return there
+
+    def _check_open(self) -> None:
+        if self._closing.is_set():
+            raise InterruptedError("the server is going")
+
+    def _opened(self) -> Shelf:
+        assert self._shelf is not None
+        return self._shelf
 
     def _told(self, building: asyncio.Task[Index]) -> None:
         if not building.cancelled() and (error := building.exception()) and not isinstance(error, InterruptedError):

@@ -11,6 +11,7 @@ from tidelog import Tidelog, __version__
 from tidelog.apps.library import Library
 from tidelog.apps.page import page_router
 from tidelog.apps.rag import rag_router
+from tidelog.apps.uploads import uploads_router
 
 
 def make_app(store: str | None = None, docs: str | None = None, *, drain_timeout: float = 10.0) -> FastAPI:
@@ -25,6 +26,7 @@ def make_app(store: str | None = None, docs: str | None = None, *, drain_timeout
     app = FastAPI(title="tidelog", version=__version__, lifespan=library.lifespan)
     app.include_router(tide.router)
     app.include_router(rag_router(tide, library))
+    app.include_router(uploads_router(tide, library))
     app.include_router(page_router())
 
     @app.get("/about")

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, StringConstraints
 
 from tidelog import Data, Progress, Source, Sources, Tidelog, TidelogError, current_run
-from tidelog.apps.documents import Index, answer, language, nothing_found, sources, written
+from tidelog.apps.documents import Hit, Index, Scored, answer, language, nothing_found, score, sources, written
 from tidelog.apps.library import Library
 from tidelog.apps.pace import Pace, paced
 
@@ -35,10 +35,14 @@ class Ask(BaseModel):
 
 
 class Found(NamedTuple):
-    """What the documents say: the sources, and the answer one string a sentence."""
+    """What was retrieved for a question: `hits` and `sources` stand for each other, in order; `scored` are their pieces.
 
+    All are empty where nothing bears on the question.
+    """
+
+    hits: list[Hit]
     sources: list[Source]
-    sentences: list[str]
+    scored: list[Scored]
 
 
 def rag_router(tide: Tidelog, library: Library) -> APIRouter:
@@ -73,25 +77,33 @@ async def told(library: Library, ask: Ask) -> AsyncIterator[Any]:
     lang = ask.lang or language(ask.question)
     yield Data(name="question", data=ask.question)
     yield Progress(task="retrieve", note=_SEARCHING[lang])
-    found = await asyncio.to_thread(find, index, ask.question, lang)
+    found = await asyncio.to_thread(find, index, ask.question)
     yield Sources(found.sources)
+    said = await asyncio.to_thread(extracted, index, found, ask.question, lang=lang)
     before = current_run().partial if current_run().mode == "continue" else ""
-    yield _echo(found, before)
-    async for piece in paced(without(before, found.sentences), ask.pace):
+    yield _echo(said, before)
+    async for piece in paced(without(before, said), ask.pace):
         yield piece
 
 
-def find(index: Index, question: str, lang: Lang) -> Found:
-    """Search and answer; takes some milliseconds."""
+def find(index: Index, question: str) -> Found:
+    """Retrieval: what the documents hold on a question, whoever answers it. Takes some milliseconds."""
     hits = index.search(question)
-    said = answer(question, hits, index=index)
-    if all(sentence.source is None for sentence in said):
-        return Found([], [nothing_found(_ANY_QUESTION[lang], index.documents)])
+    scored = score(question, hits, index=index)
+    if not any(one.score for one in scored):
+        return Found([], [], [])
     shown = [
         Source(id=one.id, title=one.title, heading=one.heading, quote=one.quote, score=one.score)
-        for one in sources(question, hits, index=index)
+        for one in sources(question, hits, index=index, scored=scored)
     ]
-    return Found(shown, list(written(said)))
+    return Found(hits, shown, scored)
+
+
+def extracted(index: Index, found: Found, question: str, *, lang: Lang) -> list[str]:
+    """The built-in answerer: sentences of what was found, one string each, with citations. No model."""
+    if not found.hits:
+        return [nothing_found(_ANY_QUESTION[lang], index.documents)]
+    return list(written(answer(question, found.hits, index=index, scored=found.scored)))
 
 
 def without(before: str, sentences: list[str]) -> Iterator[str]:
@@ -103,11 +115,11 @@ def without(before: str, sentences: list[str]) -> Iterator[str]:
         skip = max(0, skip - len(sentence))
 
 
-def _echo(found: Found, before: str) -> str:
+def _echo(said: list[str], before: str) -> str:
     """The end of the earlier text once more: tidelog drops it, and then takes no chance likeness for a repetition.
 
     Raises `TidelogError` if the documents have come to say something else.
     """
-    if not "".join(found.sentences).startswith(before):
+    if not "".join(said).startswith(before):
         raise TidelogError("The documents have changed since this answer began: retry it.", code="not_repeatable")
     return before[-ECHO:] if len(before) >= LEAST_ECHO else ""

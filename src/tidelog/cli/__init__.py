@@ -6,7 +6,7 @@ Exit codes: 0 all is well, 1 it cannot be done (the sentence says why), 2 the co
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -38,6 +38,7 @@ def serve(
         str | None, typer.Option(help="memory: or sqlite:///file.db [sqlite:///tidelog.db]", show_default=False)
     ] = None,
     docs: Annotated[str | None, typer.Option(help="Folder or file of documents for /rag.", show_default=False)] = None,
+    log_format: Annotated[Literal["text", "json"], typer.Option(help="How the log is written to stderr.")] = "text",
 ) -> None:
     """Serve your application, or the built-in ones. The first Ctrl-C lets live runs finish, the second does not."""
     from tidelog.cli import serving
@@ -45,7 +46,8 @@ def serve(
 
     with told():
         given = {"host": host, "port": port, "store": store, "docs": docs}
-        serving.serve(target, {name: value for name, value in given.items() if value is not None})
+        given = {name: value for name, value in given.items() if value is not None}
+        serving.serve(target, given, log_format=log_format)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import typer
 from pydantic import ValidationError
@@ -24,9 +24,11 @@ from tidelog.errors import TidelogError
 from tidelog.server import serve as server
 from tidelog.server import settings
 from tidelog.server.app import Tidelog
+from tidelog.server.logs import JsonLines
 
 BUILT_IN: Final = "tidelog.apps.main"
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
+LogFormat = Literal["text", "json"]
 
 
 class Target(NamedTuple):
@@ -36,14 +38,14 @@ class Target(NamedTuple):
     stores: tuple[str, ...]
 
 
-def serve(target: str | None, given: Mapping[str, Any]) -> None:
+def serve(target: str | None, given: Mapping[str, Any], *, log_format: LogFormat = "text") -> None:
     """Serve until SIGTERM or Ctrl-C. `given` are arguments, which win over the environment.
 
     Raises `Trouble`, and `TidelogError` for an application that does not start.
     """
     chosen = _settings(given)
     os.environ[settings.PREFIX + "STORE"] = chosen.store
-    _log(chosen.log_level)
+    _log(chosen.log_level, log_format)
     if target is None:
         found = _built_in(chosen)
     elif "docs" in given:
@@ -52,7 +54,8 @@ def serve(target: str | None, given: Mapping[str, Any]) -> None:
         found = _load(target)
         if "store" in given and found.stores and chosen.store not in found.stores:
             raise Trouble(f"--store has no effect: {target} names its own store, {found.stores[0]}.", 2)
-    watched = Watched(found.app, f"tidelog on {_url(chosen)} - {_kept(found.stores)}. Ctrl-C ends it.")
+    line = f"tidelog on {_url(chosen)} - {_kept(found.stores)}. Ctrl-C ends it."
+    watched = Watched(found.app, line, log_format=log_format)
     try:
         server.serve(watched, host=chosen.host, port=chosen.port)
     except OSError as error:
@@ -65,9 +68,10 @@ def serve(target: str | None, given: Mapping[str, Any]) -> None:
 class Watched:
     """The application, watched: a start that fails is told in a sentence, and a second Ctrl-C waits for no run."""
 
-    def __init__(self, app: Any, line: str) -> None:
+    def __init__(self, app: Any, line: str, *, log_format: LogFormat = "text") -> None:
         self._app = app
         self._line = line
+        self._log_format = log_format
         self._failed: BaseException | None = None
         self._interrupts = 0
         self._up = False
@@ -76,6 +80,7 @@ class Watched:
         if scope["type"] != "lifespan":
             await self._app(scope, receive, send)
             return
+        _format_all(self._log_format)  # uvicorn has set its own by now
         held: list[Any] = []
 
         async def watch(message: Any) -> None:
@@ -114,8 +119,11 @@ class Watched:
 
     def _started(self) -> None:
         self._up = True
-        typer.echo(self._line)
-        sys.stdout.flush()
+        if self._log_format == "text":
+            typer.echo(self._line)
+            sys.stdout.flush()
+        else:
+            logging.getLogger("tidelog").info(self._line)
         task, loop, before = asyncio.current_task(), asyncio.get_running_loop(), signal.getsignal(signal.SIGINT)
 
         def heard(sig: int, frame: FrameType | None) -> None:
@@ -142,10 +150,20 @@ def _settings(given: Mapping[str, Any]) -> settings.Settings:
     return chosen
 
 
-def _log(level: str) -> None:
+def _log(level: str, log_format: LogFormat) -> None:
     """tidelog's own lines at the chosen level, everybody else's warnings."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("tidelog").setLevel(level.upper())
+    _format_all(log_format)
+    logging.captureWarnings(log_format == "json")
+
+
+def _format_all(log_format: LogFormat) -> None:
+    """Under `json` every line is JSON, those of the server too."""
+    if log_format == "json":
+        for logger in (logging.getLogger(), logging.getLogger("uvicorn")):
+            for each in logger.handlers:
+                each.setFormatter(JsonLines())
 
 
 def _built_in(chosen: settings.Settings) -> Target:

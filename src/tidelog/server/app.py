@@ -7,30 +7,40 @@ import inspect
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
-from typing import Any, Final, ParamSpec, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Unpack, overload
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tidelog import registry
+from tidelog import registry, threads
+from tidelog.endings import OnEnd
 from tidelog.errors import InvalidRequest
 from tidelog.keeper import LEASE_PATIENCE, RETENTION, Keeper
+from tidelog.launch import Launch
 from tidelog.limits import Limits
 from tidelog.run import Run, current
-from tidelog.runner import Launch, Runner
+from tidelog.runner import Runner
 from tidelog.server.checks import check_app
 from tidelog.server.decorator import endpoint
 from tidelog.server.links import Links
+from tidelog.server.metrics import Metrics
 from tidelog.server.openapi import extend
-from tidelog.server.options import CancelAfter, OptionArgs, Options, make_options
+from tidelog.server.options import CancelAfter, OptionArgs, Options, check_repeatable, make_options
 from tidelog.server.response import TideResponse
 from tidelog.server.routes import Routes
+from tidelog.server.said import Said
 from tidelog.server.stop import on_signal
 from tidelog.server.view import ViewSettings
 from tidelog.sources.iterators import THREADS, Iterators
 from tidelog.sources.wrapped import wrapped
 from tidelog.transports.deliver import HEARTBEAT, SEND_TIMEOUT
+
+if TYPE_CHECKING:
+    from tidelog.events import Data
+    from tidelog.server.export import ExportArgs
+    from tidelog.sources.logs import FileArgs, TapArgs
+    from tidelog.sources.rows import RowArgs, SessionFactory
 
 P = ParamSpec("P")
 Principal = Callable[[Request], Awaitable[str | None] | str | None]
@@ -45,7 +55,8 @@ class Tidelog:
     `store` is a URL: `memory:` or `sqlite:///file.db`; without it `TIDELOG_STORE` counts. `principal` tells who asks; every run
     belongs to the principal that started it. `origins` may start and steer runs from other sites, beside those that the app's
     CORS settings allow. `retention` (seconds, None: for ever) counts from the end of a run. Other times are in seconds; limits
-    of runs are those of `tidelog.Limits`.
+    of runs are those of `tidelog.Limits`. `on_end` hears of the ending of every run of this process, and of those that it ends
+    for processes that died.
     """
 
     def __init__(
@@ -61,10 +72,12 @@ class Tidelog:
         send_timeout: float = SEND_TIMEOUT,
         lease_patience: float = LEASE_PATIENCE,
         threads: int = THREADS,
+        on_end: OnEnd | None = None,
     ) -> None:
         self.store_url = store or os.environ.get("TIDELOG_STORE") or DEFAULT_STORE
         opened = registry.store(self.store_url)
-        self.runner = Runner(opened, keeper=Keeper(opened, lease_patience=lease_patience, retention=retention))
+        keeper = Keeper(opened, lease_patience=lease_patience, retention=retention)
+        self.runner = Runner(opened, keeper=keeper, on_end=on_end)
         self.links = Links()
         self.origins = frozenset(origins)
         self.view_settings = ViewSettings(heartbeat, send_timeout)
@@ -74,6 +87,7 @@ class Tidelog:
         """The functions that `stream` has wrapped: a route must hold the wrapper, never one of these."""
         self.router = APIRouter(lifespan=self._lifespan)
         Routes(self).add_to(self.router)
+        self.metrics = Metrics(self).add_to(self.router)
         self._principal = principal
         self._sources = Iterators(threads)
         self._starting: asyncio.Task[None] | None = None
@@ -83,48 +97,62 @@ class Tidelog:
 
     @overload
     def stream(
-        self, /, **options: Unpack[OptionArgs]
+        self, /, *, message: str | None = None, **options: Unpack[OptionArgs]
     ) -> Callable[[Callable[P, Any]], Callable[P, Awaitable[Response]]]: ...
 
-    def stream(self, function: Callable[..., Any] | None = None, /, **options: Unpack[OptionArgs]) -> Any:
+    def stream(
+        self, function: Callable[..., Any] | None = None, /, *, message: str | None = None, **options: Unpack[OptionArgs]
+    ) -> Any:  # fmt: skip
         """Make an endpoint of a generator function, async or sync: put it *below* `@app.get` or `@app.post`.
 
-        What the function yields becomes the log of a run, which outlives the request. Options are those of `response`.
+        What the function yields becomes the log of a run, which outlives the request. Options are those of `response`, but
+        `message` names the parameter, or the field of one, in which the user's message comes.
         Raises `TypeError` for parameters that belong to the request (`Request`, `UploadFile`, `BackgroundTasks`): see `response`.
         """
         made = make_options(self.limits, options)
 
         def decorate(function: Callable[..., Any]) -> Any:
             self.functions.add(function)
+            said = Said(function, message) if message is not None else None
 
-            def respond(work: Callable[[], Any], /, *, body: bytes | None) -> TideResponse:
-                return self._respond(work, made, body=body, thread=None)
+            def respond(work: Callable[[], Any], /, *, body: bytes | None, given: dict[str, Any]) -> TideResponse:
+                return self._respond(work, made, body=body, said=said.of(given) if said is not None else None)
 
             return endpoint(function, respond)
 
         return decorate if function is None else decorate(function)
 
     def response(
-        self, work: Any, /, *, request: Request | None = None, thread: str | None = None, **options: Unpack[OptionArgs]
-    ) -> TideResponse:
+        self, work: Any, /, *, request: Request | None = None, thread: str | None = None, message: str | None = None,
+        **options: Unpack[OptionArgs],
+    ) -> TideResponse:  # fmt: skip
         """The answer of an endpoint: a run over a generator that has not begun, an iterable, or a function that makes one.
 
         It may stand wherever `StreamingResponse` stood. Pass `request` where the body matters later: for `retry`, `continue` and
         `Idempotency-Key`; the endpoint must have read the body (FastAPI has, if a parameter is declared for it).
+        `message` is what the user said; it is kept with the run, in its thread.
         Options: `default` (`sse`, `text`, `json`, `auto`), `dialect`, `on_leave` (`"continue"` or `cancel_after(seconds)`),
-        `status_hold`, `auto_hold`, `max_body_bytes`, `error_marker`, and the limits of a run.
+        `status_hold`, `auto_hold`, `max_body_bytes`, `error_marker`, `attempts`, `concurrent`, `on_end`, and the limits of a run.
         """
         body: bytes | None = getattr(request, "_body", None) if request is not None else None
-        return self._respond(work, make_options(self.limits, options), body=body, thread=thread)
+        return self._respond(work, make_options(self.limits, options), body=body, thread=thread, said=message)
 
     async def start(
-        self, work: Any, /, *, thread: str | None = None, principal: str | None = None, **options: Unpack[OptionArgs]
-    ) -> Run:
-        """Start a run outside a request; `work` is as for `response`. Its `id` names it, `await run.wait()` waits for its end."""
+        self, work: Any, /, *, thread: str | None = None, principal: str | None = None, message: str | None = None,
+        **options: Unpack[OptionArgs],
+    ) -> Run:  # fmt: skip
+        """Start a run outside a request; `work` is as for `response`. Its `id` names it, `await run.wait()` waits for its end.
+
+        Raises `Mismatch` (`thread_busy`) for a thread in which another run is at work.
+        """
         await self.ready()
         made = make_options(self.limits, options)
         leave = made.on_leave.seconds if isinstance(made.on_leave, CancelAfter) else None
-        launch = Launch(self._sources.opener(work), thread, principal, cancel_after=leave, limits=made.limits)
+        check_repeatable(work, made)
+        launch = Launch(
+            self._sources.opener(work), thread, principal, cancel_after=leave, limits=made.limits, said=message,
+            concurrent=made.concurrent, attempts=made.attempts, on_end=made.on_end,
+        )  # fmt: skip
         launched = await self.runner.launch(launch)
         assert launched.run is not None
         return launched.run
@@ -144,6 +172,54 @@ class Tidelog:
     def langgraph(self, stream: Any, /) -> Any:
         """What `astream` of a LangGraph graph gives, in one mode or several, of either version."""
         return wrapped("langgraph", stream)
+
+    def logs(self, path: str | os.PathLike[str], /, **options: Unpack[FileArgs]) -> AsyncIterator[Data | str]:
+        """A file that is followed as `tail -F` follows it: see `tidelog.sources.logs.logs`."""
+        from tidelog.sources.logs import logs
+
+        return logs(path, **options)
+
+    def logging(self, **options: Unpack[TapArgs]) -> AsyncIterator[Data | str]:
+        """What this process logs while the run lives: see `tidelog.sources.logs.records`."""
+        from tidelog.sources.logs import records
+
+        return records(**options)
+
+    def rows(
+        self, session_factory: SessionFactory, statement: Any, /, **options: Unpack[RowArgs]
+    ) -> AsyncIterator[Data | str]:
+        """The rows of a select, read by SQLAlchemy: see `tidelog.sources.rows.rows`."""
+        from tidelog.sources.rows import rows
+
+        return rows(session_factory, statement, **options)
+
+    def export(self, make: Callable[[], Any], /, **options: Unpack[ExportArgs]) -> Response:
+        """Text as a download: small as one document, large as a run under lockstep. See `tidelog.server.export.export`."""
+        from tidelog.server.export import export
+
+        return export(self, self._sources.opener, make, **options)
+
+    async def history(
+        self, thread: str | None = None, /, *, principal: str | None = None, request: Request | None = None,
+        chars: int = threads.HISTORY,
+    ) -> list[dict[str, str]]:  # fmt: skip
+        """What was said in a thread, as models take it: `[{"role": "user", "content": "…"}, …]`, at most `chars` characters.
+
+        Inside a run without a thread: that of the run. It then ends with what the user said in this run, and for `continue`
+        with the text so far. The thread is that of `principal`, of who made `request`, or of the current run's.
+        Raises `InvalidRequest` where there is neither a thread nor a current run.
+        """
+        await self.ready()
+        run = current.get(None)
+        if thread is None:
+            thread = current_run().thread
+        if request is not None:
+            principal = await self.principal_of(request)
+        elif principal is None and run is not None:
+            principal = run.head.principal
+        mine = run is not None and (run.thread, run.head.principal) == (thread, principal)
+        now, partial = (run.head, run.partial) if run is not None and mine else (None, "")
+        return await threads.history(self.runner.store, thread, principal, chars=chars, now=now, partial=partial)
 
     def emit(self, value: Any) -> None:
         """Add a value to the current run from nested code, as if its generator had yielded it. Works in threads, too.
@@ -183,8 +259,11 @@ class Tidelog:
         found = self._principal(request)
         return await found if inspect.isawaitable(found) else found
 
-    def _respond(self, work: Any, options: Options, *, body: bytes | None, thread: str | None) -> TideResponse:
-        return TideResponse(self, self._sources.opener(work), options, body=body, thread=thread)
+    def _respond(
+        self, work: Any, options: Options, *, body: bytes | None, thread: str | None = None, said: str | None
+    ) -> TideResponse:
+        check_repeatable(work, options)
+        return TideResponse(self, self._sources.opener(work), options, body=body, thread=thread, said=said)
 
     @asynccontextmanager
     async def _lifespan(self, app: Any) -> AsyncIterator[None]:

@@ -37,7 +37,7 @@ _FORBIDDEN: Final = (UploadFile, StarletteUploadFile, BackgroundTasks, HTTPConne
 class Respond(Protocol):
     """Makes the answer of one call: `tide.response` with the endpoint's options."""
 
-    def __call__(self, work: Callable[[], Any], /, *, body: bytes | None) -> TideResponse: ...
+    def __call__(self, work: Callable[[], Any], /, *, body: bytes | None, given: dict[str, Any]) -> TideResponse: ...
 
 
 def endpoint(function: Callable[..., Any], respond: Respond) -> Endpoint:
@@ -47,7 +47,7 @@ def endpoint(function: Callable[..., Any], respond: Respond) -> Endpoint:
     async def start(**given: Any) -> Response:
         request, solved = given.pop(REQUEST), given.pop(RESPONSE)
         del given[CURSOR]  # read from the request itself; it stands in the signature for OpenAPI
-        answer = respond(functools.partial(function, **given), body=await request.body())
+        answer = respond(functools.partial(function, **given), body=await request.body(), given=given)
         _merge(solved, answer)
         return answer
 

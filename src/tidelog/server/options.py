@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Final, Literal, NamedTuple, TypedDict
 
+from tidelog.attempts import ATTEMPTS
+from tidelog.endings import OnEnd
+from tidelog.errors import InvalidRequest
 from tidelog.limits import Limits
 
 Default = Literal["sse", "text", "json", "auto"]
@@ -12,6 +16,7 @@ OnLeave = Literal["continue"]
 STATUS_HOLD: Final = 5.0
 AUTO_HOLD: Final = 1.0
 MAX_BODY_BYTES: Final = 1024 * 1024
+MOST_ATTEMPTS: Final = 10
 
 
 class CancelAfter(NamedTuple):
@@ -40,6 +45,17 @@ class Options(NamedTuple):
     max_body_bytes: int = MAX_BODY_BYTES
     error_marker: str | None = None
     """What ends a plain-text body that a failure cut; None: the body is aborted."""
+    attempts: int = ATTEMPTS
+    """How often the source is tried, as long as it fails before its first event with what a provider may get over."""
+    concurrent: bool = False
+    """A run may join a thread in which another one is at work; else that is refused (`thread_busy`)."""
+    on_end: OnEnd | None = None
+    """Called once with the `Ending` of each run, when that is stored, in the process that owns the run.
+
+    An async function is awaited, any other is called in a thread; what it raises is logged. A process that goes waits for it,
+    up to 2 s. It is not called by a process that dies, nor for a run that another process had to end for this one: such
+    endings reach the `on_end` of the `Tidelog` that ends them, which is called for all of its runs.
+    """
 
 
 class OptionArgs(TypedDict, total=False):
@@ -52,6 +68,9 @@ class OptionArgs(TypedDict, total=False):
     auto_hold: float
     max_body_bytes: int
     error_marker: str | None
+    attempts: int
+    concurrent: bool
+    on_end: OnEnd | None
     first_event_timeout: float
     gap_timeout: float
     total_timeout: float
@@ -76,4 +95,14 @@ def make_options(limits: Limits, args: OptionArgs) -> Options:
         raise ValueError(f"default={options.default!r} is none of sse, text, json, auto.")
     if options.on_leave != "continue" and not isinstance(options.on_leave, CancelAfter):
         raise ValueError(f'on_leave={options.on_leave!r} is neither "continue" nor cancel_after(seconds).')
+    if not 1 <= options.attempts <= MOST_ATTEMPTS:
+        raise ValueError(f"attempts={options.attempts!r} is no number from 1 to {MOST_ATTEMPTS}.")
     return options
+
+
+def check_repeatable(work: Any, options: Options) -> None:
+    """Raise `InvalidRequest` for more than one attempt of work that can be opened but once."""
+    if options.attempts > 1 and (not callable(work) or inspect.isgenerator(work) or inspect.isasyncgen(work)):
+        raise InvalidRequest(
+            f"attempts={options.attempts} needs a function that makes the generator: {type(work).__name__} cannot be begun again."
+        )

@@ -19,12 +19,14 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tidelog import events as e
+from tidelog.attempts import announces
 from tidelog.cursor import Cursor, check_position
 from tidelog.errors import Gone, InvalidRequest, NotFound, Refused, TidelogError, TooLarge
 from tidelog.head import Head, StoredRequest
+from tidelog.launch import Launch, Launched
 from tidelog.log import RUN_ID, Position, Record, run_log
 from tidelog.run import Opener, Run
-from tidelog.runner import Launch, Launched, Runner
+from tidelog.runner import Runner
 from tidelog.server.guard import check_start
 from tidelog.server.handlers import has_own_handler
 from tidelog.server.links import Links, route_of
@@ -39,6 +41,7 @@ REPEAT: Final = "tidelog.repeat"
 """The key in the ASGI scope of a request that is dispatched again."""
 
 
+ATTEMPT: Final = b'"attempt"'
 NOBODY_WAITS: Final = 1 << 62
 """The position of a viewer that holds no source back."""
 
@@ -69,17 +72,21 @@ class Edge(Protocol):
 
 
 class TideResponse(Response):
-    """A Starlette response that starts a run. `opener` opens its source; `body` is the request's JSON text, if it is known."""
+    """A Starlette response that starts a run. `opener` opens its source; `body` is the request's JSON text, if it is known;
+    `said` is what the user said.
+    """
 
     def __init__(
-        self, edge: Edge, opener: Opener, options: Options, *, body: bytes | None = None, thread: str | None = None
-    ) -> None:
+        self, edge: Edge, opener: Opener, options: Options, *,
+        body: bytes | None = None, thread: str | None = None, said: str | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self._edge = edge
         self._opener = opener
         self._options = options
         self._body = body
         self._thread = thread
+        self._said = said
         self.extra_headers: list[tuple[str, str]] = []
         """What dependencies set beside the answer's own headers."""
         del self.headers["content-length"]
@@ -144,11 +151,14 @@ class TideResponse(Response):
         options, scope = self._options, request.scope
         if self._body is not None and len(self._body) > options.max_body_bytes:
             raise TooLarge(f"The body is over max_body_bytes ({options.max_body_bytes}).")
+        if self._said is not None and len(self._said) > options.max_body_bytes:
+            raise TooLarge(f"The message is over max_body_bytes ({options.max_body_bytes}).")
         leave = options.on_leave
         stored = self._stored(request)
         launch = Launch(
             self._opener, self._thread_of(request), principal, route_of(scope), stored,
             cancel_after=leave.seconds if isinstance(leave, CancelAfter) else None, limits=options.limits,
+            said=self._said, concurrent=options.concurrent, attempts=options.attempts, on_end=options.on_end,
         )  # fmt: skip
         if repeat is not None:
             old, again = repeat.head, repeat.mode == "continue"
@@ -279,20 +289,24 @@ class _Answer:
         head = await self._runner.head(self._head.run)
         if head.error is None:
             return
-        tail = await self._runner.store.tail(run_log(head.run))
-        if tail is None or tail.last > 2:
+        if not await self._is_silent(head.run):
             return
         failure = run.failure if run is not None else None
         if failure is not None and has_own_handler(scope, failure):
             raise failure
         raise EarlyFailure(head.error, failure)
 
+    async def _is_silent(self, run: str) -> bool:
+        """Whether the log of an ended run holds nothing of its source: attempts that failed, at most."""
+        page = await self._runner.store.read(run_log(run), 1)
+        return not page.more and not any(_is_first(record) for record in page.records[:-1])
+
 
 class EarlyFailure(TidelogError):
     """A run failed before its first event."""
 
     def __init__(self, error: e.Error, cause: Exception | None) -> None:
-        super().__init__(error.message, code=error.code, retry_after=error.retry_after)
+        super().__init__(error.message, code=error.code, retry_after=error.retry_after, retryable=error.retryable)
         self.__cause__ = cause
 
 
@@ -341,7 +355,12 @@ def _has_body(request: Request) -> bool:
 
 
 def _has_event(records: Sequence[Record], ended: bool) -> bool:
-    return ended or any(record.seq > 1 for record in records)
+    return ended or any(record.seq > 1 and _is_first(record) for record in records)
+
+
+def _is_first(record: Record) -> bool:
+    """Whether the source said this: an attempt that failed is announced, and is no event of its own."""
+    return ATTEMPT not in record.data or not announces(e.decode(record.data))
 
 
 def _has_ended(records: Sequence[Record], ended: bool) -> bool:

@@ -124,15 +124,16 @@ class Routes:
         return await self._again(request, "continue")
 
     async def thread(self, request: Request) -> Response:
-        """A thread's runs in order, and the one that is active."""
+        """A thread's messages and runs in order, and the run that is active."""
         await self._edge.ready()
-        name = request.path_params["thread"]
+        name, limit = request.path_params["thread"], _limit(request, threads.MESSAGES)
         found = await self._thread_runs(request, name)
         if not found:
             raise NotFound
         active = [head.run for head, _ in found if head.ended is None]
+        said = await threads.messages(self._runner.store, name, found[0][0].principal, limit=limit)
         runs = [_state(head, tail) for head, tail in found]
-        return json_response({"thread": name, "active": active[-1] if active else None, "runs": runs})
+        return json_response({"thread": name, "active": active[-1] if active else None, "messages": said, "runs": runs})
 
     async def delete_thread(self, request: Request) -> Response:
         """Delete a thread and its runs, every byte."""
@@ -246,8 +247,8 @@ def _state(head: Head, tail: Tail) -> dict[str, Any]:
     }
 
 
-def _limit(request: Request) -> int:
-    text = request.query_params.get("limit", str(LIST_LIMIT))
+def _limit(request: Request, default: int = LIST_LIMIT) -> int:
+    text = request.query_params.get("limit", str(default))
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 1000):
         raise InvalidRequest("limit must be a number from 1 to 1000.")
     return int(text)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from tidelog import events as e
-from tidelog.errors import SENTENCES, TidelogError
+from tidelog.errors import SENTENCES, Mismatch, TidelogError
 
 STATUS: Final[Mapping[str, int]] = {
     "invalid_request": 400,
@@ -21,6 +21,7 @@ STATUS: Final[Mapping[str, int]] = {
     "idempotency_mismatch": 409,
     "not_ended": 409,
     "not_repeatable": 409,
+    "thread_busy": 409,
     "expired": 410,
     "cursor_ahead": 410,
     "too_large": 413,
@@ -52,6 +53,8 @@ def problem(error: TidelogError, status: int | None = None, headers: Mapping[str
         "detail": error.message,
         "retryable": error.retryable,
     }
+    if isinstance(error, Mismatch) and error.run is not None:
+        body["run"] = error.run
     headers = {"Cache-Control": "no-store", **(headers or {})}
     if error.retry_after is not None:
         body["retry_after"] = error.retry_after

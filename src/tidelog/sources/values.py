@@ -64,6 +64,12 @@ class Values:
         """The usage of a run that is cut: with an estimate of what no provider has told. None if there is nothing to tell."""
         return self._parts.estimate()
 
+    def again(self) -> None:
+        """Another attempt begins: forget the streams of the one that failed. What they used was used."""
+        self._libraries.clear()
+        self._kinds.clear()
+        self._bytes.reset()
+
     def _text(self, text: str) -> Iterable[e.Event]:
         if text.startswith("data:") and not self._warned:
             self._warned = True
@@ -90,6 +96,8 @@ class Values:
             raise InvalidEvent(f"{kind.__name__} is no event of this protocol, or has a field of a wrong type.")
         if kind is e.ToolStarted:
             self._interrupt()
+        elif isinstance(event, e.Usage):
+            self._parts.told(event)
         elif isinstance(event, e.TextSnapshot) and self._part is None and event.part == self._parts.upcoming:
             self._parts.begun()
         elif isinstance(event, e.TextDelta) and event.part == (self._part or self._parts.upcoming):

@@ -122,3 +122,81 @@ def test_many_threads_may_search_at_once(index: Index) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(ask, range(8)))
+
+
+def note(text: str, name: str = "note.md") -> Document:
+    return Document(name, "Note", text)
+
+
+def told(index: Index, question: str) -> list[str]:
+    return [hit.chunk.text for hit in index.search(question)]
+
+
+def test_documents_come_and_go() -> None:
+    index = Index.build([note("The gate opens at nine.", "first.md")])
+    second = index.add(note("The lantern hangs in the hall."))
+    assert (index.documents, index.chunks) == (2, 2)
+    assert told(index, "lantern") == ["The lantern hangs in the hall."]
+    third = index.add(note("The lantern hangs in the tower."), instead_of=second)
+    assert (index.documents, index.chunks) == (2, 2)
+    assert told(index, "lantern") == ["The lantern hangs in the tower."]
+    index.remove(third)
+    assert (index.documents, index.chunks) == (1, 1)
+    assert told(index, "lantern") == []
+    assert told(index, "gate") == ["The gate opens at nine."]
+
+
+def test_an_index_is_the_same_whatever_was_in_it_before() -> None:
+    """Ranks, too: they depend on how many chunks hold a word."""
+    fresh = Index.build(read_folder(CORPUS))
+    used = Index()
+    for document in read_folder(CORPUS):
+        old = used.add(note(f"Something of the deposit and the 押金 of before. {document.text}"))
+        used.add(document, instead_of=old)
+    for question in ("How much is the deposit?", "押金什么时候退？", "lock the bicycle"):
+        found = [(hit.chunk, pytest.approx(hit.score)) for hit in fresh.search(question)]
+        assert [(hit.chunk, hit.score) for hit in used.search(question)] == found
+
+
+def test_no_byte_of_a_removed_document_stays_in_the_tables() -> None:
+    index = Index.build(read_folder(CORPUS))
+    entry = index.add(
+        Document("secret.md", "Zanzibar", "# Zanzibar\n\nThe quokka sleeps.\n\n" + "filler words " * 5_000)
+    )
+    assert b"quokka" in index._fulltext._database.serialize("main")
+    index.remove(entry)
+    held = index._fulltext._database.serialize("main")
+    assert b"quokka" not in held
+    assert b"zanzibar" not in held
+    assert told(index, "deposit")
+
+
+def test_whoever_searches_sees_the_old_or_the_new_and_never_both() -> None:
+    filler = "\n\n".join(f"# Part {number}\n\nPlain words of no matter." for number in range(200))
+    index = Index.build(read_folder(CORPUS))
+    entry = index.add(note(f"The quokka has 0 ears.\n\n{filler}"))
+    done = threading.Event()
+
+    def look() -> set[int]:
+        seen = set()
+        while not done.is_set():
+            found = told(index, "quokka ears")
+            seen.add(len(found))
+        return seen
+
+    with ThreadPoolExecutor(2) as pool:
+        lookers = [pool.submit(look) for _ in range(2)]
+        try:
+            for number in range(1, 15):
+                entry = index.add(note(f"The quokka has {number} ears.\n\n{filler}"), instead_of=entry)
+        finally:
+            done.set()
+    assert [looker.result() for looker in lookers] == [{1}, {1}]
+    assert told(index, "quokka ears") == ["The quokka has 14 ears."]
+
+
+def test_a_word_of_every_chunk_still_finds_something() -> None:
+    documents = [note(f"The lantern number {number} hangs.", f"{number}.md") for number in range(1_200)]
+    index = Index.build(documents)
+    assert told(index, "lantern")
+    assert told(index, "lantern 77")[0] == "The lantern number 77 hangs."

@@ -83,3 +83,32 @@ def test_the_readers_language_goes_first_and_the_other_is_better_than_nothing() 
     assert told("X1 是什么？", english, chinese)[0] == "灯笼 X1 是红色的。"
     assert told("what is X1?", english, chinese)[0] == "The lantern X1 is red."
     assert told("X1 是什么？", english) == ["The lantern X1 is red."]
+
+
+def test_a_caption_is_never_told() -> None:
+    for caption in (
+        "![The lantern of the captain](lantern.jpg)",
+        "[![The lantern](lantern.jpg)](https://example.org)",
+        '<p align="center"><img src="lantern.jpg" alt="The lantern"></p>',
+        "Figure 2. The lantern of the captain",
+        "**Photo:** the lantern, 1974",
+        "图二：船长的灯笼 lantern",
+    ):
+        index = Index.build([Document("a.md", "A", f"# Ship\n\n{caption}\n\n# Other\n\nNothing."), *OTHERS])
+        assert not any(one.score for one in score("lantern", index.search("lantern"), index=index))
+
+
+def test_a_caption_lends_its_words_too() -> None:
+    assert best("lantern of the captain", "![The lantern of the captain](l.jpg)\n\nIt is brass.") == "It is brass."
+
+
+def test_a_sentence_about_a_figure_is_told() -> None:
+    text = "Figure 2 shows the lantern of the captain."
+    assert best("lantern of the captain", f"![x](l.jpg)\n\n{text}") == text
+    text = "Photo: the lantern of the captain was sold for 40 euros in 1974."
+    assert best("how much was the lantern?", text) == text
+
+
+def test_code_goes_behind_the_sentence_that_says_it() -> None:
+    text = "The lantern is lit with a match.\n\n```python\n# how the lantern is lit\nlantern.light()\n```"
+    assert best("how is the lantern lit?", text) == "The lantern is lit with a match."

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidelog.apps.documents.words import asked, characters, held, language, words
+from tidelog.apps.documents.words import _TYPOGRAPHY, asked, characters, held, language, words
 
 
 def test_two_character_words_are_words() -> None:
@@ -111,3 +111,14 @@ def test_a_question_asks_only_for_words_that_its_own_text_holds(question: str) -
     assert all(0 < strength <= 1 for strength in strengths.values())
     single = {word for word in strengths if " " not in word}
     assert single <= set(words(question)) | characters(question)
+
+
+def test_signs_that_are_no_letters_change_nothing() -> None:
+    """They have a quick way of their own, which must be the same as the slow one."""
+    for code in range(0x80, 0x2800):
+        sign = chr(code)
+        if _TYPOGRAPHY.match(sign):
+            assert not sign.isalnum()
+            assert words(f"a{sign}b_c") == ["a", "b", "c", "b_c"]
+            assert held(f"lost{sign}keys 押金", ["lose", "key", "押金"]) == {"lose", "key", "押金"}
+            assert held(f"lost{sign}keys", ["lose", "key", "押金"]) == {"lose", "key"}

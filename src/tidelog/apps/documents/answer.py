@@ -6,11 +6,13 @@ best, from wherever it stands. What the documents do not say is said plainly.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from tidelog.apps.documents.blocks import Kind
 from tidelog.apps.documents.index import Hit, Index
 from tidelog.apps.documents.scoring import Scored, score
+from tidelog.apps.documents.sentences import plain
 from tidelog.apps.documents.words import characters, language, words
 
 MAX_SENTENCES: Final = 6
@@ -18,6 +20,8 @@ MIN_SENTENCES: Final = 3  # filled up from the paragraph of the best one, where 
 MAX_ANSWER_CHARS: Final = 2_000  # the best piece is told even if it alone is longer
 QUOTE_CHARS: Final = 200
 MIN_OF_BEST: Final = 0.55  # of the best score, for any further sentence
+
+ALIKE_CACHE: Final = 256  # pieces whose words are kept: each is compared with every other one of an answer
 
 _CARRIED: Final = 0.25  # of a sentence's score goes to the one after it, which often explains it
 _ALIKE: Final = 0.8  # share of common words above which two sentences say the same
@@ -50,22 +54,31 @@ class Source:
     path: str
 
 
-def answer(question: str, hits: Sequence[Hit], *, index: Index, limit: int = MAX_SENTENCES) -> list[Sentence]:
+def answer(
+    question: str,
+    hits: Sequence[Hit],
+    *,
+    index: Index,
+    limit: int = MAX_SENTENCES,
+    scored: Sequence[Scored] | None = None,
+) -> list[Sentence]:
     """The sentences of the hits that answer a question: at most `limit`, mostly two to six, the best one first.
 
-    Without any, one sentence in the question's language (English or Chinese) that says so. Takes a few milliseconds
-    and waits for nothing but the index's lock.
+    Without any, one sentence in the question's language (English or Chinese) that says so. `scored` is what `score`
+    said of these hits, if it was asked before. Takes a few milliseconds and waits for nothing but the index's lock.
     """
-    scored = score(question, hits, index=index)
+    scored = score(question, hits, index=index) if scored is None else scored
     best = max(scored, key=lambda one: one.score, default=None)
     if best is None or not best.score:
         return [Sentence(nothing_found(question, index.documents), None, "prose", 0.0)]
     return list(_told(_chosen(best, scored, limit)))
 
 
-def sources(question: str, hits: Sequence[Hit], *, index: Index) -> list[Source]:
-    """What to show of each hit, in their order."""
-    scored = score(question, hits, index=index)
+def sources(
+    question: str, hits: Sequence[Hit], *, index: Index, scored: Sequence[Scored] | None = None
+) -> list[Source]:
+    """What to show of each hit, in their order. `scored` is as for `answer`."""
+    scored = score(question, hits, index=index) if scored is None else scored
     return [_source(number, hit, [one for one in scored if one.source == number]) for number, hit in enumerate(hits, 1)]
 
 
@@ -88,10 +101,11 @@ def nothing_found(question: str, documents: int) -> str:
 
 
 def _chosen(best: Scored, scored: Sequence[Scored], limit: int) -> list[Scored]:
-    """The best piece and those that come near it, then what completes its paragraph."""
+    """The best piece, behind the sentence that leads to it if it is code; those near it; what completes its paragraph."""
     near = [(worth, one) for one, worth in _carried(scored) if worth >= MIN_OF_BEST * best.score]
     near.sort(key=lambda pair: -pair[0])
-    chosen = _added([best], [one for _, one in near], limit)
+    first = [one for one in scored if best.led and one.precedes(best)] + [best]
+    chosen = _added(first, [one for _, one in near], limit)
     rest = [one for one in scored if one.source == best.source and one.piece.block == best.piece.block]
     return _added(chosen, [one for one in rest if one.place > best.place], min(limit, MIN_SENTENCES))
 
@@ -122,13 +136,14 @@ def _alike(one: Scored, other: Scored) -> bool:
     return len(ours & theirs) >= _ALIKE * len(ours | theirs)
 
 
+@lru_cache(maxsize=ALIKE_CACHE)
 def _vocabulary(text: str) -> set[str]:
     return characters(text).union(words(text))
 
 
 def _told(chosen: Sequence[Scored]) -> Iterator[Sentence]:
-    """Best first, then what follows it in its text, then the next best; each once."""
-    left = sorted(chosen, key=lambda one: -one.score)
+    """The first one first, then what follows it in its text, then the next best; each once."""
+    left = [*chosen[:1], *sorted(chosen[1:], key=lambda one: -one.score)]
     while left:
         one: Scored | None = left[0]
         follows = False
@@ -141,9 +156,10 @@ def _told(chosen: Sequence[Scored]) -> Iterator[Sentence]:
 
 def _source(number: int, hit: Hit, scored: Sequence[Scored]) -> Source:
     best = max(scored, key=lambda one: one.score, default=None)
-    text = " ".join(hit.chunk.text.split()) if best is None else best.piece.text
+    text = plain(hit.chunk.text) if best is None else best.piece.text
     quote = text if len(text) <= QUOTE_CHARS else text[: QUOTE_CHARS - 1].rstrip() + "…"
-    return Source(f"s{number}", hit.chunk.title, hit.chunk.headings, quote, round(hit.score, 3), hit.chunk.path)
+    place = tuple(map(plain, hit.chunk.place))
+    return Source(f"s{number}", plain(hit.chunk.title), place, quote, round(hit.score, 3), hit.chunk.path)
 
 
 def _gap(before: Sentence | None, sentence: Sentence) -> str:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final, Literal
 
-Kind = Literal["heading", "prose", "item", "code", "table"]
+Kind = Literal["heading", "prose", "item", "code", "table", "caption"]
+"""What a block or a piece of one is. No block is a caption: that is a piece of prose which says what a picture shows."""
 
 MAX_MARKED_LINE: Final = 10_000  # a longer line is prose: the patterns below may take time in its length squared
 

@@ -2,7 +2,8 @@
 where that can be helped. A chunk knows where it stands, so that an answer can say so."""
 
 import re
-from collections.abc import Iterable, Iterator
+from bisect import bisect
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -25,7 +26,7 @@ class Chunk:
 
     `headings` leads from the top of the document to the chunk. The offsets of `blocks` are the document's. `opens` is
     true for the first chunk with prose of its own right under the title: it introduces the document. `language` is the
-    whole document's.
+    whole document's. `page` counts from 1, None where the document has no pages.
     """
 
     path: str
@@ -37,6 +38,13 @@ class Chunk:
     blocks: tuple[Block, ...]
     opens: bool
     language: Language
+    page: int | None = None
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Where it stands, for a reader: the headings, then the page."""
+        page = "" if self.page is None else f"第 {self.page} 页" if self.language == "zh" else f"Page {self.page}"
+        return (*self.headings, page) if page else self.headings
 
     @property
     def id(self) -> str:
@@ -50,16 +58,17 @@ class Chunk:
 
 def chunks(document: Document, *, size: int = CHUNK_CHARS) -> Iterator[Chunk]:
     """Yields the chunks of a document in order, of at most about `size` characters; code and tables may be longer."""
-    text, title = document.text, document.title
+    text, title, pages = document.text, document.title, document.pages
     spoken = language(text, han_a_word=HAN_A_WORD)
     opened = False
     for headings, section in _sections(blocks(text)):
         pieces = (piece for block in section for piece in _cut(text, block, size))
-        for group in _packed(pieces, size):
+        for group in _packed(pieces, size, pages):
             opens = not opened and headings in ((), (title,)) and any(_is_told(text, block) for block in group)
             opened = opened or opens
             start, end = group[0].start, group[-1].end
-            yield Chunk(document.path, title, headings, text[start:end], start, end, tuple(group), opens, spoken)
+            page = bisect(pages, start) or None
+            yield Chunk(document.path, title, headings, text[start:end], start, end, tuple(group), opens, spoken, page)
 
 
 def _sections(found: list[Block]) -> Iterator[tuple[tuple[str, ...], list[Block]]]:
@@ -83,10 +92,13 @@ def _is_told(text: str, block: Block) -> bool:
     return block.kind == "prose" and (text[block.start].isalnum() or text[block.start] in "*_`\"'“「『《(（>")
 
 
-def _packed(pieces: Iterable[Block], size: int) -> Iterator[list[Block]]:
+def _packed(pieces: Iterable[Block], size: int, pages: Sequence[int]) -> Iterator[list[Block]]:
+    """Groups of pieces of at most about `size` characters, each on one page."""
     group: list[Block] = []
     for piece in pieces:
-        if group and piece.end - group[0].start > size:
+        if group and (
+            piece.end - group[0].start > size or (pages and bisect(pages, piece.start) > bisect(pages, group[0].start))
+        ):
             yield group
             group = []
         group.append(piece)

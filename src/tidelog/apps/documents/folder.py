@@ -1,38 +1,38 @@
 """Reads the documents of a folder: text becomes a Document; a file that cannot be read is named and harms no other.
 
-Everything here blocks on the disk: call it from a thread. A new file format is one reader and one row of `READERS`.
+Everything here blocks on the disk: call it from a thread. For the formats, see `readers`.
 """
 
-import codecs
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from types import MappingProxyType
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from tidelog.apps.documents.blocks import blocks, front_matter
+from tidelog.apps.documents.readers import READERS, Reader, Unreadable
 
 MAX_FILE_BYTES: Final = 8 * 1024 * 1024
 MAX_TOTAL_BYTES: Final = 128 * 1024 * 1024
 MAX_FILES: Final = 10_000
 TITLE_WINDOW_CHARS: Final = 4_000  # a title further down is not a title
-MIN_CHINESE_MARKS: Final = 0.03  # share of ，。、的 among the non-ASCII characters of Chinese prose (usually above 0.1)
 
 # Folders of other people's text; hidden folders are passed over as well.
 PASSED_FOLDERS: Final = frozenset({"node_modules", "__pycache__", "site-packages"})
 
-Reader = Callable[[bytes], str]
-
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One readable document: `path` relative to the folder with forward slashes, `text` with LF line ends."""
+    """One readable document: `path` relative to the folder with forward slashes, `text` with LF line ends.
+
+    `pages` are the offsets in `text` where its pages begin, if it has any.
+    """
 
     path: str
     title: str
     text: str
+    pages: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,29 +43,17 @@ class Skipped:
     reason: str
 
 
-class Unreadable(ValueError):
-    """A reader's verdict on one file; its text is the reason that is shown."""
-
-
-def decode(data: bytes) -> str:
-    """The text of a file: UTF-8, UTF-16 with its mark, or the GB encodings of older Chinese Windows files.
-
-    Raises Unreadable for binary data and for text in any other encoding: a wrong guess would show nonsense.
-    """
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return _strictly(data, "utf-16")
-    if b"\0" in data:
-        raise Unreadable("it is binary, not text")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = _strictly(data, "gb18030")
-    if not _reads_as_chinese(text):
-        raise Unreadable("its text encoding is unknown (UTF-8 is expected)")
-    return text
-
-
-READERS: Final[Mapping[str, Reader]] = MappingProxyType({".txt": decode, ".md": decode, ".markdown": decode})
+def read_document(name: str, data: bytes, *, readers: Mapping[str, Reader] = READERS) -> Document:
+    """The document in one file, by the end of its name. Raises `Unreadable`, whose text is the reason."""
+    path = PurePosixPath(name)
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise Unreadable(_no_reader(path.suffix))
+    found = reader(data)
+    text = _sound(found.text)
+    # The first heading of a PDF is that of its first chapter; in all other formats it is the title.
+    title = found.title if found.pages else title_of(text) or found.title
+    return Document(name, _sound(title) or path.stem, text, found.pages)
 
 
 def read_folder(
@@ -96,11 +84,11 @@ def read_folder(
         try:
             data = _bytes(file, root, readers, max_file_bytes)
             total += len(data)
-            text = _lf(readers[file.suffix.lower()](data))
+            document = read_document(name, data, readers=readers)
         except (Unreadable, OSError) as problem:
             misses.append(Skipped(name, _reason(problem)))
         else:
-            yield Document(name, title_of(text) or file.stem, text)
+            yield document
 
 
 def title_of(text: str) -> str:
@@ -129,7 +117,7 @@ def _files(root: Path) -> Iterator[Path]:
 
 def _bytes(file: Path, root: Path, readers: Mapping[str, Reader], limit: int) -> bytes:
     if file.suffix.lower() not in readers:
-        raise Unreadable(f"there is no reader for {file.suffix or 'files without a suffix'}")
+        raise Unreadable(_no_reader(file.suffix))
     if file != root and not file.resolve().is_relative_to(root.resolve()):
         raise Unreadable("it is a link to a place outside the folder")
     if not file.is_file():
@@ -141,22 +129,14 @@ def _bytes(file: Path, root: Path, readers: Mapping[str, Reader], limit: int) ->
     return data
 
 
-def _strictly(data: bytes, encoding: str) -> str:
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError:
-        raise Unreadable("its text encoding is unknown (UTF-8 is expected)") from None
+def _sound(text: str) -> str:
+    """The text with marks in the place of half characters, which PDFs hold at times and no database takes."""
+    return text.encode("utf-8", "replace").decode()
 
 
-def _reads_as_chinese(text: str) -> bool:
-    # Almost any bytes decode as GB18030; only Chinese prose then has Chinese commas, full stops and 的.
-    marks = sum(text.count(mark) for mark in "，。、的")
-    return marks > MIN_CHINESE_MARKS * sum(not character.isascii() for character in text)
+def _no_reader(suffix: str) -> str:
+    return f"there is no reader for {suffix or 'files without a suffix'}"
 
 
 def _reason(problem: Unreadable | OSError) -> str:
     return str(problem) if isinstance(problem, Unreadable) else f"it cannot be opened: {problem.strerror or problem}"
-
-
-def _lf(text: str) -> str:
-    return text.replace("\r\n", "\n").replace("\r", "\n")

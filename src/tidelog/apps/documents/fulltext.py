@@ -15,8 +15,12 @@ HEADINGS_WEIGHT: Final = 4.0
 BODY_WEIGHT: Final = 1.0
 CHARACTERS_WEIGHT: Final = 0.3
 
+MERGE_PAGES: Final = 64
+"""Pages of words that one step of a merge writes: about a millisecond."""
+
 # The ascii tokenizer takes every other character as part of a word, which is right for words that are words already.
 _SCHEMA: Final = f"""
+PRAGMA secure_delete=ON;
 CREATE VIRTUAL TABLE chunks USING fts5(
     title, headings, body, characters, content='', tokenize="ascii tokenchars '_'");
 INSERT INTO chunks(chunks, rank)
@@ -26,6 +30,11 @@ CREATE VIRTUAL TABLE vocabulary USING fts5vocab(chunks, 'row');
 """
 _ADD: Final = "INSERT INTO chunks(rowid, title, headings, body, characters) VALUES (?, ?, ?, ?, ?)"
 _ADD_TITLE: Final = "INSERT INTO titles(rowid, title) VALUES (?, ?)"
+# The tables keep no text, so they must be told the words again that they are to forget.
+_REMOVE: Final = "INSERT INTO chunks(chunks, rowid, title, headings, body, characters) VALUES ('delete', ?, ?, ?, ?, ?)"
+_REMOVE_TITLE: Final = "INSERT INTO titles(titles, rowid, title) VALUES ('delete', ?, ?)"
+_FORGET: Final = "INSERT INTO chunks(chunks, rank) VALUES ('merge', ?)"
+_FORGET_TITLES: Final = "INSERT INTO titles(titles) VALUES ('optimize')"
 _MATCH: Final = "SELECT rowid, -rank FROM chunks WHERE chunks MATCH ? ORDER BY rank LIMIT ?"
 _MATCH_TITLE: Final = "SELECT rowid FROM titles WHERE titles MATCH ? ORDER BY rank LIMIT ?"
 _HOLDING: Final = "SELECT doc FROM vocabulary WHERE term = ?"
@@ -48,16 +57,23 @@ class FullText:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._database = apsw.Connection(":memory:")
-        self._database.execute(_SCHEMA)
+        self._database.execute(_SCHEMA).fetchall()  # the pragma's row would keep the rest waiting
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Adds all rows in one transaction."""
-        with self._lock, self._database:
-            for row in rows:
-                columns = (" ".join(column) for column in row[1:5])
-                self._database.execute(_ADD, (row.number, *columns))
-                if row.opens:
-                    self._database.execute(_ADD_TITLE, (row.number, " ".join(row.title)))
+        """Adds all rows in one transaction; whoever searches waits for its end."""
+        self._write(_ADD, _ADD_TITLE, rows)
+
+    def remove(self, rows: Iterable[Row]) -> None:
+        """Removes rows in one transaction; they must hold the words with which they were added."""
+        self._write(_REMOVE, _REMOVE_TITLE, rows)
+
+    def forget(self) -> None:
+        """Makes the words of removed rows leave the memory, which FTS5 keeps until it merges; in steps, as `add`."""
+        step = -MERGE_PAGES  # negative: begin to merge everything
+        while self._merged(step):
+            step = MERGE_PAGES
+        with self._lock:
+            self._database.execute(_FORGET_TITLES)
 
     def match(self, words: Iterable[str], limit: int) -> list[tuple[int, float]]:
         """The best chunks that hold any of these words or phrases, with their bm25 rank: higher is better."""
@@ -81,6 +97,21 @@ class FullText:
         """Frees the tables; any later call raises apsw.ConnectionClosedError."""
         with self._lock:
             self._database.close()
+
+    def _write(self, chunk: str, title: str, rows: Iterable[Row]) -> None:
+        with self._lock, self._database:
+            for row in rows:
+                columns = (" ".join(column) for column in row[1:5])
+                self._database.execute(chunk, (row.number, *columns))
+                if row.opens:
+                    self._database.execute(title, (row.number, " ".join(row.title)))
+
+    def _merged(self, step: int) -> bool:
+        """One step of a merge; whether there was anything to do (FTS5 says it by the rows that it changed)."""
+        with self._lock:
+            before = self._database.total_changes()
+            self._database.execute(_FORGET, (step,))
+            return self._database.total_changes() - before >= 2
 
 
 def _any_of(words: Iterable[str]) -> str:

@@ -12,13 +12,14 @@ from typing import Final
 from tidelog.apps.documents.blocks import Kind
 from tidelog.apps.documents.chunks import Chunk
 from tidelog.apps.documents.index import Hit, Index, is_about
-from tidelog.apps.documents.sentences import MAX_TABLE_CHARS, Piece, pieces, rows
+from tidelog.apps.documents.sentences import MAX_TABLE_CHARS, SENTENCE_ENDS, Piece, pieces, rows
 from tidelog.apps.documents.words import Language, held, language, words
 
 SHOWN_TABLE_ROWS: Final = 4
 LABEL_CHARS: Final = 60
 
 _HEADING_SHARE: Final = 0.85  # of a word's weight, when not the piece but the heading or line above it has it
+_CODE_SHARE: Final = 0.6  # … and when code has it that no sentence leads to: names and comments are no sentences
 _TITLE_SHARE: Final = 0.25
 _FIRST_BONUS: Final = 0.06
 _CUE_BONUS: Final = 0.12
@@ -26,7 +27,14 @@ _LABEL_FACTOR: Final = 0.3  # a line without an end is a caption: it says what f
 _OTHER_LANGUAGE: Final = 0.5  # told only when the reader's own language has nothing as good
 _SHORT_BYTES: Final = 10  # in bytes, since three Chinese characters say as much as a word of nine letters
 _LONG_CHARS: Final = 300
-_KIND_FACTORS: Final[Mapping[Kind, float]] = {"prose": 1.0, "item": 1.0, "heading": 1.0, "table": 0.9, "code": 0.8}
+_KIND_FACTORS: Final[Mapping[Kind, float]] = {
+    "prose": 1.0,
+    "item": 1.0,
+    "heading": 1.0,
+    "table": 0.9,
+    "code": 0.8,
+    "caption": 0.0,
+}
 
 _NUMBER_WORD: Final = (
     r"\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|twenty|thirty|forty|fifty|sixty"
@@ -51,7 +59,6 @@ _CUES: Final = (
 )
 _ASKS_MEANING: Final = re.compile(r"^\W*what(?:'s|’s| is| are)\b|是什么|什么是|是指|什么意思", re.IGNORECASE)
 _DEFINES: Final = re.compile(r"(.{1,50}?)(?:\b(?:is|are|means)\b|是|指|：|:\s)", re.IGNORECASE)
-_ENDS: Final = tuple('.!?。！？;；)）"”」…')
 _LEADS: Final = (":", "：")
 
 
@@ -63,6 +70,8 @@ class Scored:
     source: int
     place: int
     score: float
+    led: bool = False
+    """Whether the piece before it leads to it, and says what it is."""
 
     def precedes(self, other: "Scored") -> bool:
         """Whether the other piece stands right after this one in the same chunk."""
@@ -100,10 +109,10 @@ def _score_hit(source: int, hit: Hit, asked: _Question) -> Iterator[Scored]:
         piece = _narrowed(whole, asked.weights)
         own = held(piece.text, asked.weights)
         led.pass_on(piece, own)
-        bearing = 1.0 if whole is opening else _bearing(own, above, led.words, asked.weights)
+        bearing = 1.0 if whole is opening else _bearing(piece, own, above, led.words, weights=asked.weights)
         bonus = _FIRST_BONUS / (1 + place) + _CUE_BONUS * asked.cues(piece, introduces=whole is opening)
         factor = _factor(piece, last=place == len(found) - 1) * trust
-        yield Scored(piece, source, place, (bearing + bonus) * factor if bearing else 0.0)
+        yield Scored(piece, source, place, (bearing + bonus) * factor if bearing else 0.0, led.leads)
 
 
 def _opening(chunk: Chunk, found: Sequence[Piece], weights: Mapping[str, float]) -> Piece | None:
@@ -120,20 +129,27 @@ class _Lead:
         self.words: Set[str] = frozenset()
         self._next: Set[str] = frozenset()
         self._is_caption = False
+        self.leads = False
+        self._before = ""
 
     def pass_on(self, piece: Piece, own: Set[str]) -> None:
-        """Moves to a piece: `words` are then those that lead to it."""
+        """Moves to a piece: `words` are then those that lead to it, and `leads` tells whether a sentence does."""
         self.words = self._next if self._is_caption or piece.kind != "prose" else frozenset()
+        self.leads = piece.kind == "code" and self._before.endswith(_LEADS)
+        self._before = piece.text if piece.kind == "prose" else ""
         if _is_label(piece) or piece.text.endswith(_LEADS):
             self._next, self._is_caption = own, _is_label(piece)
         elif not self.words:
             self._next = frozenset()
 
 
-def _bearing(own: Set[str], above: Mapping[str, float], led: Set[str], weights: Mapping[str, float]) -> float:
+def _bearing(
+    piece: Piece, own: Set[str], above: Mapping[str, float], led: Set[str], *, weights: Mapping[str, float]
+) -> float:
     """The share of the question's weight that a piece holds or is lent."""
+    held_share = _CODE_SHARE if piece.kind == "code" else 1.0
     shares = (
-        weight * (1.0 if word in own else max(above.get(word, 0.0), _HEADING_SHARE if word in led else 0.0))
+        weight * max(held_share if word in own else 0.0, above.get(word, 0.0), _HEADING_SHARE if word in led else 0.0)
         for word, weight in weights.items()
     )
     return sum(shares) / (sum(weights.values()) or 1.0)
@@ -167,7 +183,9 @@ def _factor(piece: Piece, *, last: bool) -> float:
 
 
 def _is_label(piece: Piece) -> bool:
-    return piece.kind == "prose" and len(piece.text) <= LABEL_CHARS and not piece.text.endswith(_ENDS + _LEADS)
+    return piece.kind == "caption" or (
+        piece.kind == "prose" and len(piece.text) <= LABEL_CHARS and not piece.text.endswith(SENTENCE_ENDS + _LEADS)
+    )
 
 
 def _defines(text: str, weights: Mapping[str, float]) -> bool:

@@ -16,6 +16,8 @@ from tidelog.apps.documents.words import is_cjk
 
 MAX_ITEM_CHARS: Final = 400  # a longer list item is told sentence by sentence
 MAX_TABLE_CHARS: Final = 600  # of a longer table only the rows that bear on the question are shown, under its header
+MAX_CAPTION_CHARS: Final = 1_000
+SENTENCE_ENDS: Final = tuple('.!?。！？;；)）"”」…')
 
 _ABBREVIATION: Final = re.compile(
     r"(?:e\.g|i\.e|etc|vs|cf|approx|dr|mr|mrs|ms|prof|st|no|nr|fig|eq|sec|ch|vol|pp|inc|ltd|co|jr|sr|dept|est|[a-z])"
@@ -39,6 +41,14 @@ _MARKUP: Final = (
     (re.compile(r"(?<!\w)_(?=[^\s_])([^_]+?)(?<=\S)_(?!\w)"), r"\1"),
     (re.compile(r"\\([!-/:-@\[-`{-~])"), r"\1"),
 )
+# Pictures, and the links and tags around them: a block of nothing else is a caption …
+_PICTURE: Final = re.compile(r"!\[[^\[\]]*\](?:\([^()]*\)|\[[^\[\]]*\])|\[\s*\](?:\([^()]*\)|\[[^\[\]]*\])|<[^<>]*>")
+# … and so is "Figure 2. The mirror", unless it goes on to a sentence with an end.
+_FIGURE: Final = re.compile(
+    r"\W{0,3}(?:(?:figure|fig\.?|photo|photograph|image|picture|plate|listing)\s*[\w.]{0,6}\s*[.:—–-]\s"
+    r"|(?:图片|图表|插图|照片|图)\s*[\d一二三四五六七八九十.-]{0,6}\s*[：:.、\s])",
+    re.IGNORECASE,
+)
 _QUOTE_MARK: Final = re.compile(r"^[ \t]*(?:>[ \t]?)+(?:\[![A-Z]+\][ \t]*$)?", re.MULTILINE)
 _ITEM_MARK: Final = re.compile(r"\s*(?:[-*+•]|\d{1,9}[.)])[ \t]+(?:\[[ xX]\][ \t]+)?|\s*\d{1,2}、\s*")
 _BREAK: Final = re.compile(r"[ \t]*\\?\n[ \t]*")
@@ -48,9 +58,9 @@ _FENCE_LINE: Final = re.compile(r"\A[ \t]*(?:`{3,}|~{3,})[^\n]*\n?|\n?^[ \t]*(?:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One quotable piece of a chunk: `text` is plain prose, a list item with its marker, a fenced block or a table.
+    """One piece of a chunk: `text` is plain prose, a list item with its marker, a fenced block, a table or a caption.
 
-    `block` counts the blocks of the chunk from 0: sentences of one paragraph have the same.
+    All but captions may be quoted. `block` counts the blocks of the chunk from 0: sentences of one paragraph have the same.
     """
 
     kind: Kind
@@ -59,7 +69,7 @@ class Piece:
 
 
 def pieces(chunk: Chunk) -> list[Piece]:
-    """The quotable pieces of a chunk in order; never an empty one."""
+    """The pieces of a chunk in order; never an empty one."""
     return [
         Piece(kind, text, number)
         for number, block in enumerate(chunk.blocks)
@@ -107,9 +117,20 @@ def _pieces(text: str, block: Block) -> Iterator[tuple[Kind, str]]:
         yield from _item(text, block.info)
     elif block.kind == "heading":
         yield "prose", plain(block.info)
+    elif _is_caption(text):
+        yield "caption", plain(text)
     else:
         for sentence in sentences(plain(text)):
             yield "prose", sentence
+
+
+def _is_caption(text: str) -> bool:
+    if len(text) > MAX_CAPTION_CHARS or not ("!" in text or "<" in text or _FIGURE.match(text)):
+        return False
+    if _FIGURE.match(text) and not text.rstrip(" *_").endswith(SENTENCE_ENDS):
+        return True
+    bare = _PICTURE.sub("", _PICTURE.sub("", text))  # twice: a link is empty once its picture is gone
+    return bare != text and not any(map(str.isalnum, bare))
 
 
 def _item(text: str, marker: str) -> Iterator[tuple[Kind, str]]:

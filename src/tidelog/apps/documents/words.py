@@ -34,8 +34,13 @@ _VARIANT: Final = re.compile("[\u0300-\u036f\ufb00-\ufb06\uff10-\uff19\uff21-\uf
 _HAN_ONE: Final = re.compile(rf"[{_HAN}]")
 _KANA_OR_HANGUL: Final = re.compile(rf"[{_KANA}{_HANGUL}]")
 _WORD: Final = re.compile(r"[^\W_]+")
+# Dashes, quotes, arrows and signs that are part of no word: most texts that are not ASCII are, but for these.
+_TYPOGRAPHY: Final = re.compile(
+    "[\\u00a0-\\u00a9\\u00ab-\\u00b1\\u00b4\\u00b6-\\u00b8\\u00bb\\u00bf\\u00d7\\u00f7"
+    "\\u2000-\\u206f\\u20a0-\\u20bf\\u2190-\\u23ff\\u2500-\\u2775]"
+)
 _ASCII_SPACED: Final = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
-_NAME: Final = re.compile(r"[a-z0-9]+(?:_+[a-z0-9]+)+")
+_NAME: Final = re.compile(r"(?<![a-z0-9])[a-z0-9]++(?:_++[a-z0-9]++)++")
 _LATIN_WORD: Final = re.compile(r"[A-Za-z]+")
 _HIRAGANA_ONLY: Final = re.compile(r"[\u3041-\u309f]+")
 
@@ -46,12 +51,13 @@ def words(text: str) -> list[str]:
     Stems come first, in their order, so that phrases can be found. `send_timeout` gives its parts and, later, the whole
     name. A CJK character with no CJK neighbour gives nothing here; see `characters`.
     """
-    if text.isascii():  # most text is, and needs no regular expression
-        found = list(map(_stem, text.translate(_ASCII_SPACED).split()))
-        return found if "_" not in text else found + _NAME.findall(text.lower())
+    if (bare := _bare(text)).isascii():  # most text is, and needs no more regular expressions
+        found = list(map(_stem, bare.translate(_ASCII_SPACED).split()))
+        return found if "_" not in bare else found + _NAME.findall(bare.lower())
     folded = _folded(text)
     found = list(map(_stem, _WORD.findall(_CJK_RUN.sub(" ", folded))))
-    found += _NAME.findall(folded)
+    if "_" in folded:
+        found += _NAME.findall(folded)
     for run in _CJK_RUN.findall(folded):
         found.extend(_pairs(run))
     return found
@@ -64,6 +70,9 @@ def characters(text: str) -> set[str]:
 
 def held(text: str, among: Iterable[str]) -> set[str]:
     """Which of these words a text holds: the same as looking them up in `words` and `characters`, but quicker."""
+    if (bare := _bare(text)).isascii():
+        spaced = f" {' '.join(words(bare))} "
+        return {word for word in among if f" {word} " in spaced}
     folded = _folded(text)
     spaced = f" {' '.join(words(_CJK_RUN.sub(' ', folded)))} "
     return {word for word in among if f" {word} " in spaced or (word in folded and is_cjk(word[0]))}
@@ -100,6 +109,10 @@ def language(text: str, *, han_a_word: float = 1.0) -> Language:
 def is_cjk(character: str) -> bool:
     """Whether one character belongs to a script that is written without spaces."""
     return _CJK_RUN.match(character) is not None
+
+
+def _bare(text: str) -> str:
+    return text if text.isascii() else _TYPOGRAPHY.sub(" ", text)
 
 
 def _folded(text: str) -> str:

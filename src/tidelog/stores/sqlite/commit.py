@@ -86,26 +86,28 @@ class Group:
     def __init__(self, number: int, loop: asyncio.AbstractEventLoop) -> None:
         self.number = number
         self.future = Stored(loop=loop)
-        self.appends: list[tuple[Live, int, tuple[Record, ...]]] = []
-        """Each log, the number of its last record before, and the new ones."""
+        self.appends: list[tuple[Live, int, Sequence[Record]]] = []
+        """Each log, the number of its last record before, and the new ones. A log is there once."""
         self.heads: dict[Live, bytes] = {}
         self.ended: dict[Live, float] = {}
         self.moves: list[tuple[Live, int]] = []
         """The logs whose records move to a chunk, and the last of these."""
         self.jobs: list[Job] = []
 
-    def forget(self, live: Live) -> None:
-        """Write nothing to this log."""
+    def forget(self, live: Live) -> bool:
+        """Write nothing to this log; whether anything was to be written."""
+        before = len(self.appends)
         self.appends = [append for append in self.appends if append[0] is not live]
         self.heads.pop(live, None)
         self.ended.pop(live, None)
+        return len(self.appends) < before
 
     def repeated(self, live: Live, after: int, records: Sequence[Record], ended: bool) -> asyncio.Future[None] | None:
         """The future of the log's last append in this group, if this is the same."""
-        for other, there, those in reversed(self.appends):
+        for other, there, those in self.appends:
             if other is live:
-                same = there == after and those == tuple(records) and (those or (ended and live in self.ended))
-                return self.future if same else None
+                same = there <= after and those[after - there :] == list(records)
+                return self.future if same and (records or (ended and live in self.ended)) else None
         return None
 
 
@@ -176,7 +178,8 @@ class Commit:
             except TidelogError as error:
                 job.error = error
         if transaction.rings:
-            self.newest = transaction.execute(_RING, (transaction.row, b"".join(transaction.rings))).get
+            # Never under a dead lease: its segments are not ours to trim any more, other logs may still hang on them.
+            self.newest = transaction.execute(_RING, (transaction.hold(), b"".join(transaction.rings))).get
         self.row = transaction.row
 
 

@@ -130,9 +130,9 @@ def expire(before: float, limit: int, do: Transaction) -> Sequence[str]:
 
 
 def close(do: Transaction) -> None:
-    """Give up the lease. What is live is chunked: our segments can go."""
-    do.execute("UPDATE owners SET dead = 1 WHERE id = ?", (do.row,))
-    do.execute("DELETE FROM journal WHERE owner = ?", (do.row,))
+    """Give up the lease. What is live is chunked: our segments can go, unless we were declared dead and know of nothing live."""
+    if do.execute("UPDATE owners SET dead = 1 WHERE id = ? AND NOT dead RETURNING 1", (do.row,)).get:
+        do.execute("DELETE FROM journal WHERE owner = ?", (do.row,))
 
 
 def enter(do: Transaction) -> int:

@@ -59,18 +59,27 @@ class Journal:
         self._closing = False
 
     def append(
-        self, log: str, after: int, records: Sequence[Record], lease: Lease, head: bytes | None, ended: bool
-    ) -> asyncio.Future[None]:
+        self, log: str, after: int, records: Sequence[Record], lease: Lease, head: bytes | None = None, ended: bool = False
+    ) -> asyncio.Future[None]:  # fmt: skip
         """Add to the group that gathers; see `Store.append`. The flush encodes, in one tight loop."""
         live = self.live.get(log)
-        if live is None or after != live.last or live.closed or lease != live.lease or self._closing:
+        if live is None or after != live.last or live.closed or self._closing:
             return self._decline(log, live, after, records, lease, ended)
-        if records and records[-1].seq != after + len(records):
+        if lease is not live.lease:
+            if lease != live.lease:
+                return self._decline(log, live, after, records, lease, ended)
+            live.lease = lease  # who is told if this is lost
+        last = after + len(records)
+        if records and records[-1].seq != last:
             return self._failed(Conflict(f"{log}: the records are not numbered from {after + 1} on"))
         group = self._group
-        group.appends.append((live, after, tuple(records)))
-        live.records.extend(records)
-        live.last = after + len(records)
+        if live.group == group.number:
+            live.gathered += records
+        else:
+            live.group, live.gathered = group.number, list(records)
+            group.appends.append((live, after, live.gathered))
+        live.records += records
+        live.last = last
         if head is not None:
             group.heads[live] = head
         if ended:
@@ -96,12 +105,13 @@ class Journal:
         self.live[live.name] = live
 
     def forget(self, log: str) -> None:
-        """The log is dropped, or somebody else's now."""
+        """The log is dropped."""
         live = self.live.pop(log, None)
         if live is not None:
             live.closed = True
             self._aging.pop(live, None)
-            self._group.forget(live)
+            if self._group.forget(live):
+                live.lease.tell(Conflict(f"{log} was dropped"))
             live.ring()
 
     def lose(self) -> None:
@@ -249,21 +259,21 @@ class Journal:
                 self.seen = commit.newest
 
     def _show(self, group: Group) -> None:
-        for live, after, records in group.appends:
-            live.call = after
-            live.stored = after + len(records)
+        group.future.set_result(None)
         for live, head in group.heads.items():
             live.head = head
         for live in group.ended:
             live.ended = True
             self._lingering.append((self._now + LINGER, live))
+        for live, after, records in group.appends:
+            live.call = after
+            live.stored = after + len(records)
+            bell = live.bell
+            if bell is not None:
+                bell.ring()
         for live, last in group.moves:
             self._aging.pop(live, None)
             live.chunked_to(last)
-        group.future.set_result(None)
-        for live, _, _ in group.appends:
-            if live.bell is not None:
-                live.ring()
 
     def _rollback(self, group: Group, error: StoreError) -> None:
         self._discard(error)
@@ -271,7 +281,7 @@ class Journal:
             live.rollback()
             if not live.blocks:
                 self._aging.pop(live, None)
-        _fail(group.future, error)
+        _fail(group, error)
 
     def _discard(self, error: StoreError) -> None:
         """Fail the appends that gather; jobs stay."""
@@ -279,7 +289,7 @@ class Journal:
         self._group.jobs = group.jobs
         for live, after, _ in reversed(group.appends):
             live.cut(after)
-        _fail(group.future, error)
+        _fail(group, error)
 
     def _watch_age(self) -> None:
         """Come back for what must be chunked, trimmed or let go, even if nobody appends."""
@@ -298,6 +308,8 @@ class Journal:
         self._watch_age()
 
 
-def _fail(future: asyncio.Future[None], error: StoreError) -> None:
-    future.set_exception(error)
-    future.exception()  # not everybody waits for an append: what failed is in the log's state
+def _fail(group: Group, error: StoreError) -> None:
+    group.future.set_exception(error)
+    group.future.exception()  # not everybody waits for an append: who wrote is told by the lease
+    for live, _, _ in group.appends:
+        live.lease.tell(error)

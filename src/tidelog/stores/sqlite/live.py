@@ -24,8 +24,8 @@ class Live:
     """
 
     __slots__ = (
-        "base", "bell", "block_bytes", "blocks", "bytes", "call", "chunked", "closed", "ended", "epoch", "head", "id",
-        "last", "lease", "mark", "name", "number", "records", "since", "stored",
+        "base", "bell", "block_bytes", "blocks", "bytes", "call", "chunked", "closed", "ended", "epoch", "gathered", "group",
+        "head", "id", "last", "lease", "mark", "name", "number", "records", "since", "stored",
     )  # fmt: skip
 
     def __init__(
@@ -39,8 +39,11 @@ class Live:
         self.head = head
         self.records = list(records)
         self.base = base
+        self.group = 0
+        self.gathered: list[Record] = []
+        """What the group commit of this number is to write."""
         self.call = -1
-        """`after` of the last stored append."""
+        """The number before the first record of the last stored group."""
         self.last = self.stored = self.chunked = base + len(records)
         self.bytes = 0
         """About the size of what is in `records` and chunked."""
@@ -79,8 +82,10 @@ class Live:
 
     def repeats(self, after: int, records: Sequence[Record], ended: bool) -> bool:
         """Whether this is the last append, which is stored, once more."""
-        if self.last != self.stored or after != self.call or not (records or (ended and self.ended)):
+        if self.last != self.stored or after < self.call:
             return False
+        if not records:
+            return ended and self.ended and after == self.call
         return self.records[after - self.base :] == list(records)
 
     def ring(self) -> None:
@@ -93,6 +98,7 @@ class Live:
         del self.records[last - self.base :]
         self.last = last
         self.closed = self.ended
+        self.group = 0
 
     def rollback(self) -> None:
         """Forget what is in flight."""
@@ -115,7 +121,8 @@ class Live:
         count = len(self.records)
         if count > WINDOW_RECORDS or self.bytes > WINDOW_BYTES:
             keep = min(WINDOW_RECORDS, WINDOW_BYTES * count // (self.bytes + 1)) // 2  # as if all were of one size
-            cut = max(0, min(count - keep, (self.call if self.call >= 0 else last) - self.base))
+            needed = min(self.call if self.call >= 0 else last, last - 1)  # the last append, and one record at least
+            cut = max(0, min(count - keep, needed - self.base))
             del self.records[:cut]
             self.base += cut
             self.bytes = self.bytes * (count - cut) // count

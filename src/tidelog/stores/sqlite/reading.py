@@ -118,8 +118,10 @@ def changes(execute: Execute, since: int, row: int) -> Changes:
     return Changes(newest, found if count == newest - since else None)
 
 
-def leased(execute: Execute, owner: int) -> set[int]:
-    """The numbers of the logs that an owner has not ended."""
+def leased(execute: Execute, owner: int) -> set[int] | None:
+    """The numbers of the logs that an owner has not ended; None for one that was declared dead."""
+    if not execute("SELECT EXISTS (SELECT 1 FROM owners WHERE id = ? AND NOT dead)", (owner,)).get:
+        return None
     return {log for (log,) in execute("SELECT id FROM logs WHERE lease = ?", (owner,))}
 
 

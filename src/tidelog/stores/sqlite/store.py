@@ -62,6 +62,7 @@ class SqliteStore:
         self._loop = loop = asyncio.get_running_loop()
         self._readers = Readers(self._place)
         self._journal = Journal(lambda commit: self._writer.put(commit))
+        self.append = self._journal.append  # type: ignore[method-assign]  # a call less for each event
         try:
             entered = await loop.run_in_executor(None, self._enter)
         except BaseException:
@@ -250,11 +251,16 @@ class SqliteStore:
             self._scanning = None
 
     async def _check_lost(self, marks: set[int] | None) -> None:
-        """Somebody else touched logs of ours: forget those that are dropped or taken."""
+        """Somebody else touched logs of ours: forget those that are dropped; if one was taken, all are lost."""
         touched = [live for live in self._journal.live.values() if marks is None or live.mark in marks]
         if not touched:
             return
-        ours = await self._readers.read(reading.leased, self._journal.row)
+        row = self._journal.row
+        ours = await self._readers.read(reading.leased, row)
+        if ours is None:
+            if row == self._journal.row:  # else a job has found it out and taken a new lease
+                self._journal.lose()
+            return
         for live in touched:
             if live.id not in ours and self._journal.live.get(live.name) is live:
                 self._journal.forget(live.name)

@@ -206,7 +206,7 @@ class Readers:
         self._place = place
         self._own = threading.local()
         self._connections: list[apsw.Connection] = []
-        self._pool = ThreadPoolExecutor(READERS, "tidelog-sqlite-reader", initializer=self._open)
+        self._pool = ThreadPoolExecutor(READERS, "tidelog-sqlite-reader")
 
     async def read(self, what: Callable[..., T], *args: Any) -> T:
         """`what(execute, *args)` in one snapshot. Raises `Unavailable`."""
@@ -218,14 +218,19 @@ class Readers:
         for connection in self._connections:
             connection.close()
 
-    def _open(self) -> None:
-        self._own.connection = connection = connect(self._place)
-        connection.execute("PRAGMA query_only=ON")
-        self._connections.append(connection)
+    def _opened(self) -> apsw.Connection:
+        """This thread's connection. Not made by the pool's initializer: one that fails breaks the pool for good."""
+        found: apsw.Connection | None = getattr(self._own, "connection", None)
+        if found is None:
+            found = connect(self._place)
+            found.execute("PRAGMA query_only=ON")
+            self._connections.append(found)
+            self._own.connection = found
+        return found
 
     def _in_snapshot(self, what: Callable[..., T], args: tuple[Any, ...]) -> T:
-        connection = self._own.connection
         try:
+            connection = self._opened()
             connection.execute("BEGIN")
             try:
                 return what(connection.execute, *args)

@@ -1,0 +1,62 @@
+"""What a new run is to be, and how its log begins."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from tidelog import events as e
+from tidelog.attempts import ATTEMPTS
+from tidelog.endings import OnEnd
+from tidelog.head import Head, StoredRequest
+from tidelog.limits import Limits
+from tidelog.log import new_id
+from tidelog.run import Opener, Run
+
+
+class Launch(NamedTuple):
+    """What a new run is to be."""
+
+    opener: Opener
+    thread: str | None = None
+    principal: str | None = None
+    route: str | None = None
+    request: StoredRequest | None = None
+    key: str | None = None
+    fingerprint: bytes | None = None
+    cancel_after: float | None = None
+    limits: Limits = Limits()
+    of: str | None = None
+    mode: e.Mode | None = None
+    message: str | None = None
+    partial: str = ""
+    """The text of the run that this one continues."""
+    said: str | None = None
+    """What the user said in the thread, which the run answers."""
+    concurrent: bool = False
+    """It may join a thread in which another run is at work."""
+    attempts: int = ATTEMPTS
+    on_end: OnEnd | None = None
+
+
+class Launched(NamedTuple):
+    """A run that was started, or found by its idempotency key (`run` is None unless it lives here)."""
+
+    id: str
+    thread: str
+    run: Run | None
+    repeated: bool
+
+
+def begin(launch: Launch) -> tuple[Head, e.RunStarted]:
+    """The head and the first event of a new run."""
+    run = new_id()
+    thread, message = launch.thread or new_id(), launch.message or new_id()
+    first = e.RunStarted(
+        v=e.PROTOCOL_VERSION, run=run, thread=thread, message=message, attempt=1, of=launch.of, mode=launch.mode
+    )
+    head = Head(
+        run=run, thread=thread, message=message, created=time.time(), principal=launch.principal, route=launch.route,
+        request=launch.request, cancel_after=launch.cancel_after, of=launch.of, mode=launch.mode, said=launch.said,
+    )  # fmt: skip
+    return head, first
