@@ -24,7 +24,8 @@ from fastapi import FastAPI
 from tidelog import Tidelog
 from tidelog.testing import Process, serve_process
 
-WORDS = "What is short is here at once and needs no stream, so this is how much one costs.".split()
+TEXT = "What is short is here at once and needs no stream, so this is how much one costs."
+WORDS = TEXT.split()
 STORES = ("memory:", "sqlite:///bench.db")
 WARM = 0.5
 LIMIT = 60.0
@@ -106,7 +107,8 @@ async def _load(server: Process, case: Case, seconds: float, connections: int) -
     """Seconds of each request; every connection sends the next when the last is answered."""
     until = time.perf_counter() + seconds
     async with asyncio.timeout(seconds + LIMIT):
-        return sum(await asyncio.gather(*(_one(server, case, until) for _ in range(connections))), [])
+        each = await asyncio.gather(*(_one(server, case, until) for _ in range(connections)))
+    return [seconds for times in each for seconds in times]
 
 
 async def _one(server: Process, case: Case, until: float) -> list[float]:

@@ -3,7 +3,7 @@
 curl 127.0.0.1:8000/orders.csv -o orders.csv      curl '127.0.0.1:8000/orders.csv?after=29990'
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -33,7 +33,7 @@ database = async_sessionmaker(engine)
 
 
 @asynccontextmanager
-async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
     """Some orders, to have something to export."""
     async with engine.begin() as connection:
         await connection.run_sync(Tables.metadata.drop_all)

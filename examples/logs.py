@@ -4,7 +4,7 @@ curl -N 127.0.0.1:8000/log -H 'Accept: text/plain'      curl -X POST 127.0.0.1:8
 """
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from logging.handlers import WatchedFileHandler
 
@@ -19,7 +19,7 @@ shop = logging.getLogger("shop")
 
 
 @asynccontextmanager
-async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
     file = WatchedFileHandler(LOG)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     shop.addHandler(file)

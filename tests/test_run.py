@@ -30,6 +30,7 @@ from tests.parts import (
 
 from tidelog import events as e
 from tidelog import run as run_module
+from tidelog import writer as writer_module
 from tidelog import runner as runner_module
 from tidelog.errors import Conflict, InvalidEvent, SourceError, TooLarge, Unavailable
 from tidelog.limits import Limits
@@ -520,7 +521,7 @@ async def test_a_source_waits_while_much_is_pending() -> None:
         while pulled != before:
             before = pulled
             await turns(500)
-        assert run_module.PENDING_BYTES // 4100 <= pulled <= run_module.PENDING_BYTES // 4000 + 3
+        assert writer_module.PENDING_BYTES // 4100 <= pulled <= writer_module.PENDING_BYTES // 4000 + 3
         run.stop()
         await turns()
         assert run.outcome == "stopped"

@@ -19,34 +19,51 @@ Wake = Callable[[], None]
 class Bell:
     """Many may wait at one bell, and one may wait at many. `rung` tells whether it has ever rung."""
 
-    __slots__ = ("__weakref__", "_order", "_waiting", "rung")
+    __slots__ = ("__weakref__", "_order", "_single", "_waiting", "rung")
 
     def __init__(self) -> None:
         self.rung = False
         self._waiting: dict[Wake, None] = {}
+        self._single: Wake | None = None
+        """Whoever waits alone, as nearly always."""
         self._order: tuple[Wake, ...] | None = ()
         """Whom to call, as it was when the ring began; None after a change."""
 
     def ring(self) -> None:
         """Call all that wait. What one raises hurts neither the others nor the writer."""
         self.rung = True
-        if self._order is None:
-            self._order = tuple(self._waiting)
-        for wake in self._order:
+        wake = self._single
+        if wake is not None:
             try:
                 wake()
             except Exception:
                 log.exception("tidelog: a reader failed")
+        elif self._waiting:
+            self._ring_all()
 
     def add(self, wake: Wake) -> None:
         """Call `wake` at every ring from now on."""
         self._waiting[wake] = None
-        self._order = None
+        self._change()
 
     def discard(self, wake: Wake) -> None:
         """Do not call `wake` any more."""
         self._waiting.pop(wake, None)
+        self._change()
+
+    def _change(self) -> None:
+        self._single = next(iter(self._waiting)) if len(self._waiting) == 1 else None
         self._order = None
+
+    def _ring_all(self) -> None:
+        order = self._order
+        if order is None:
+            order = self._order = tuple(self._waiting)
+        for wake in order:
+            try:
+                wake()
+            except Exception:
+                log.exception("tidelog: a reader failed")
 
 
 class Waiter:

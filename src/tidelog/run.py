@@ -13,7 +13,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from tidelog import events as e
 from tidelog.alarm import Alarm
@@ -24,17 +24,18 @@ from tidelog.errors import InvalidEvent, TidelogError, TooLarge
 from tidelog.head import Head
 from tidelog.limits import Limits
 from tidelog.log import Lease
-from tidelog.seams import Store, Translator
+from tidelog.seams import RunTranslator, Store, Translator
 from tidelog.stitch import Stitch
 from tidelog.viewers import Viewers
-from tidelog.writer import PENDING_BYTES, Writer
+from tidelog.writer import Writer
 
 log = logging.getLogger("tidelog")
 
 EMIT_BYTES: Final = 4 * 1024 * 1024
 """What `emit`, which cannot wait, may add on top before it raises."""
+BREATH_BYTES: Final = 4096
 BREATH: Final = 32
-"""Chunks after which a source that never waits gives way to the loop."""
+"""Bytes, and chunks that are not text behind text, after which a source that never waits gives way to the loop."""
 
 
 class Opened(NamedTuple):
@@ -46,20 +47,6 @@ class Opened(NamedTuple):
 
 Opener = Callable[[], Opened]
 """Opens a source, in the run's task and context. Once for each attempt."""
-
-
-class RunTranslator(Translator, Protocol):
-    """The translator of a run, which outlives the attempts of its source."""
-
-    def usage(self) -> e.Usage | None:
-        """The usage of the run, if more is known or guessed than the log tells."""
-        ...
-
-    def again(self) -> None:
-        """Forget the streams of an attempt that failed."""
-        ...
-
-
 current: ContextVar[Run] = ContextVar("tidelog_run")
 """The run whose source is being advanced."""
 
@@ -89,6 +76,9 @@ class Run:
         """The last record that is not the source's."""
         self._task: asyncio.Task[None] | None = None
         self._pulling = False
+        self._breath_at = BREATH_BYTES
+        self._silent = 0
+        """Chunks since the last breath that took the long way."""
         self._cancelled = False
         self._closing = False
         self._room: asyncio.Future[None] | None = None
@@ -141,11 +131,21 @@ class Run:
         self._task = asyncio.current_task()
         current.set(self)
         self._silent_until = self._writer.last
+        raised: BaseException | None = None
+        again = True
         try:
-            self._expect_first()
-            while (wait := await self._produce(opener)) is not None and await self._rest(wait):
+            while again:
+                chunks, raised = None, None
                 self._expect_first()
+                try:
+                    chunks, translator = self._open(opener)
+                    await self._pull(chunks, translator)  # no deeper: each coroutine between costs every event
+                    self._complete(translator)
+                except (Exception, asyncio.CancelledError) as error:
+                    raised = error
+                again = await self._after(chunks, raised)
         finally:
+            raised = None  # its traceback holds this frame
             self._finish()
             self._alarm.close()
 
@@ -189,32 +189,29 @@ class Run:
         """End the run as `interrupted`, because the process goes."""
         self._end("interrupted", e.Error.of("interrupted"))
 
-    async def _produce(self, opener: Opener) -> float | None:
-        """Pull the source once. Seconds after which to try again, or None where it is decided how the run ends."""
-        chunks: AsyncIterator[Any] | None = None
-        cancelled: asyncio.CancelledError | None = None
+    def _open(self, opener: Opener) -> tuple[AsyncIterator[Any], Translator]:
+        opened = opener()
+        translator = opened.translator or self._values
+        return opened.chunks, Stitch(translator, self.partial) if self.partial else translator
+
+    def _complete(self, translator: Translator) -> None:
+        if self._reason is None:
+            for event in translator.end():
+                self._writer.accept(event)
+            self._end("completed")
+
+    async def _after(self, chunks: AsyncIterator[Any] | None, raised: BaseException | None) -> bool:
+        """Close the source and decide how the run ends; whether the source is to be tried again, once it is time to."""
         wait: float | None = None
-        try:
-            opened = opener()
-            chunks, translator = opened.chunks, opened.translator or self._values
-            if self.partial:
-                translator = Stitch(translator, self.partial)
-            await self._pull(chunks, translator)
-            if self._reason is None:
-                for event in translator.end():
-                    self._writer.accept(event)
-                self._end("completed")
-        except asyncio.CancelledError as error:
-            cancelled = error
-        except Exception as error:
-            wait = self._wait_before_next(error)
+        if isinstance(raised, Exception):
+            wait = self._wait_before_next(raised)
             if wait is None:
-                self._fail(error)
+                self._fail(raised)
         if chunks is not None:
             await self._close(chunks)
-        if cancelled is not None and self._reason is None:
-            self._judge(cancelled)
-        return wait if self._reason is None else None
+        if isinstance(raised, asyncio.CancelledError) and self._reason is None:
+            self._judge(raised)
+        return wait is not None and self._reason is None and await self._rest(wait)
 
     def _wait_before_next(self, error: Exception) -> float | None:
         """Seconds until the next attempt; None where there is none: the source has said something, or it would not help."""
@@ -250,13 +247,13 @@ class Run:
         self._alarm.set(min(self._due, self.loop.time() + self.limits.gap_timeout, self._ends_at))
 
     async def _pull(self, chunks: AsyncIterator[Any], translator: Translator) -> None:
+        """The hot loop. Who ends the run while a chunk is taken cancels the next pull."""
         if self._reason is not None:
             return
-        writer, lockstep, breath = self._writer, self.limits.lockstep is not None, BREATH
+        writer, pause_at = self._writer, self._pause_at()
         self._pulling = True
         try:
             async for chunk in chunks:
-                self._pulling = False
                 if self._reason is not None:
                     break  # a source may swallow its cancellation and go on
                 try:
@@ -265,20 +262,30 @@ class Run:
                     else:
                         self._translate(translator, chunk)
                 except (InvalidEvent, TooLarge) as error:
+                    self._pulling = False
                     self._fail(error)
                     self._expect_close()
                     await throw(chunks, error)
-                if lockstep or writer.bytes - writer.stored > PENDING_BYTES:
-                    await self._wait_for_room()
-                breath -= 1
-                if not breath:
-                    breath = BREATH
-                    await asyncio.sleep(0)
-                if self._reason is not None:
-                    break
-                self._pulling = True
+                if writer.bytes > pause_at or self._silent > BREATH:
+                    if await self._pause():
+                        break
+                    pause_at = self._pause_at()
         finally:
             self._pulling = False
+
+    def _pause_at(self) -> int:
+        """Bytes from which on it is time to look around; under lockstep that is after each chunk."""
+        return self._breath_at if self.limits.lockstep is None else -1
+
+    async def _pause(self) -> bool:
+        """Give way to the loop; hold the source while the store or the viewers are behind. True if the run ended meanwhile."""
+        self._pulling = False
+        await self._wait_for_room()
+        if self._writer.bytes > self._breath_at or self._silent > BREATH:
+            self._breath_at, self._silent = self._writer.bytes + BREATH_BYTES, 0
+            await asyncio.sleep(0)
+        self._pulling = self._reason is None
+        return not self._pulling
 
     async def _close(self, chunks: AsyncIterator[Any]) -> None:
         """Run the source's `finally` blocks. Bounded by `close_timeout`, after which `_late` ends the log without them."""
@@ -311,6 +318,7 @@ class Run:
         event = None
         for event in translator.feed(chunk):
             self._writer.accept(event)
+        self._silent += 1
         self._due = self.loop.time() + self.limits.gap_timeout
         if type(event) is e.TextDelta and type(chunk) is str and translator is self._values:
             self._writer.same_part = e.delta_prefix(event.part)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import msgspec
 
 from tidelog.bell import Bell
-from tidelog.events import Event
+from tidelog.events import Event, Usage
 from tidelog.frame import Envelope, Frame
 from tidelog.log import Lease, Record, Tail
 from tidelog.parts import Parts
@@ -28,6 +28,18 @@ class Translator(Protocol):
 
     def end(self) -> Iterable[Event]:
         """The events that the end of the stream completes."""
+        ...
+
+
+class RunTranslator(Translator, Protocol):
+    """The translator of a run, which outlives the attempts of its source."""
+
+    def usage(self) -> Usage | None:
+        """The usage of the run, if more is known or guessed than the log tells."""
+        ...
+
+    def again(self) -> None:
+        """Forget the streams of an attempt that failed."""
         ...
 
 
@@ -134,10 +146,11 @@ class Store(Protocol):
     def append(
         self, log: str, after: int, records: Sequence[Record], lease: Lease, head: bytes | None = None, ended: bool = False
     ) -> asyncio.Future[None]:  # fmt: skip
-        """Add records numbered from after + 1, the one call that is made for every event. The future is done when they are stored: only then does `read` show them.
+        """Add records numbered from after + 1: the one call that is made for every event.
 
-        It fails with `Conflict` unless `after` is the last record (stored or in flight) and the lease holds; then nothing was
-        written. Repeating the last call with the same epoch and `after` is no error and writes nothing. `head` replaces the head
+        The future is done when they are stored: only then does `read` show them. Many appends may share one future, so it must
+        not be cancelled. It fails at once with `Conflict` unless `after` is the last record (stored or in flight) and the lease
+        holds; then nothing was written. If it fails later, the lease is told as well (`Lease.lost`). Repeating the last call with the same epoch and `after` is no error and writes nothing. `head` replaces the head
         blob; `ended` ends the log, after which every append is a `Conflict`. Appends of one log are stored in order.
         """
         ...

@@ -34,7 +34,7 @@ class Writer:
     """
 
     __slots__ = (
-        "_ack", "_append", "_catching_up", "_epoch", "_grammar", "_head", "_lease", "_most_bytes", "_most_event",
+        "_ack", "_append", "_catching_up", "_check_at", "_epoch", "_grammar", "_head", "_lease", "_most_bytes", "_most_event",
         "_most_records", "_moved", "_name", "_zero", "at", "bytes", "done", "finished", "last", "lost", "same_part", "stored",
         "usage",
     )  # fmt: skip
@@ -67,6 +67,8 @@ class Writer:
         self._ack: asyncio.Future[None] | None = None
         """Of the last append. A store that gathers appends, or is always done, gives the same one again and again."""
         self._catching_up = False
+        self._check_at = 0
+        """While there are fewer bytes than this, text cannot have broken a limit."""
         self._most_event = limits.max_event_bytes
         self._most_bytes = limits.max_run_bytes
         self._most_records = limits.max_run_records
@@ -111,18 +113,17 @@ class Writer:
             data = b"".join((self.same_part, encode_plain(text), b"}"))
         except UnicodeEncodeError:
             data = b"".join((self.same_part, e.encode_json(text), b"}"))
-        size = len(data)
-        seq, total = self.last + 1, self.bytes + size
-        if size > self._most_event or total > self._most_bytes or seq > self._most_records:
-            self._check(size)
+        total = self.bytes + len(data)
+        if total > self._check_at:
+            self._check(len(data))
         if self.finished:
             return
-        self.last = seq
+        seq = self.last = self.last + 1
         self.bytes = total
         self.at = at = self._zero + monotonic()
         ack = append(self._name, seq - 1, (Record(seq, at, data, self._epoch),), self._lease)
         if ack is not self._ack:
-            self._begin(ack, total - size)
+            self._begin(ack, total - len(data))
 
     def finish(self, outcome: e.Outcome, error: e.Error | None) -> None:
         """Store the ending in one batch: close what is open, then `run.ended`. Happens once."""
@@ -146,6 +147,8 @@ class Writer:
             raise TooLarge(f"An event of {size} bytes is over max_event_bytes ({self._most_event}).")
         if self.bytes + size > self._most_bytes or self.last >= self._most_records:
             raise TooLarge("The run is over its limit of bytes or records.")
+        least = min(self._most_event, self._most_records - self.last)  # no record is shorter than a byte
+        self._check_at = min(self._most_bytes, self.bytes + least)
 
     def _push(self, data: bytes) -> None:
         """Number the event and hand it to the store."""

@@ -101,7 +101,7 @@ def test_nothing_unchecked_is_seen_or_kept(folder: Path) -> None:
     with running("moderated") as (server, _):
         viewer = server.watch("/chat", json={"question": "Why?"})
         frames = viewer.rest()
-        assert rebuild(frames) == "You asked: Why? This is the answer. "
+        assert rebuild(frames) == "You asked: Why? This is the answer."
         assert [frame.json["type"] for frame in frames][-3:] == ["finish", "text.ended", "run.ended"]
         log = server.client.get(f"/runs/{viewer.run}/events", headers={"Accept": "application/x-ndjson"})
         assert "answer" in log.text

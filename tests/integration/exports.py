@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI
 from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from tidelog import Tidelog
 
@@ -84,6 +84,12 @@ async def rows(hold_limit: float = 10.0, whole_bytes: int = 10_000_000) -> Respo
         lambda: tide.rows(database, select(Row).order_by(Row.id), hold_limit=hold_limit),
         whole_bytes=whole_bytes, drop_after=DROP_AFTER,
     )  # fmt: skip
+
+
+@app.get("/plain.csv")
+async def plain() -> Response:
+    """The same rows without a run."""
+    return StreamingResponse(tide.rows(database, select(Row).order_by(Row.id), hold_limit=0.1))
 
 
 @app.get("/answer")

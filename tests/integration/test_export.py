@@ -353,6 +353,18 @@ def test_stalled_downloads_of_rows_give_their_connections_back(process: Process)
         assert [line.partition(",")[0] for line in found] == ["id", *map(str, range(many)), ""]
 
 
+def test_rows_without_a_run(process: Process) -> None:
+    """In a plain StreamingResponse: viewers that stall or leave hold no connection either."""
+    many = 60_000
+    httpx2.post(f"{process.url}/rows", params={"count": many}, timeout=PATIENCE, trust_env=False).raise_for_status()
+    viewers = [freeze(f"{process.url}/plain.csv", accept="*/*", timeout=PATIENCE) for _ in range(7)]
+    until(lambda: _get(process, "/checked-out") == 0)
+    for viewer in viewers[1:]:
+        viewer.drop()
+    assert viewers[0].text.count("\n") == many + 1
+    until(lambda: _get(process, "/checked-out") == 0)
+
+
 def _get(process: Process, path: str) -> Any:
     return httpx2.get(process.url + path, timeout=PATIENCE, trust_env=False).json()
 

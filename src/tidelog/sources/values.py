@@ -1,4 +1,4 @@
-"""What users yield becomes events: a str is text, a dict or a model is data, an event is itself, a library's chunk what it means."""
+"""What users yield becomes events: a str is text, a dict or a model data, an event itself, a library's chunk what it means."""
 
 from __future__ import annotations
 

@@ -83,9 +83,9 @@ class Delivery:
     """
 
     __slots__ = (
-        "_alarm", "_cursor", "_dialect", "_direct", "_framed", "_framing", "_holder", "_how", "_loop", "_next_at", "_pacing",
-        "_run", "_scheduled", "_sent", "_short", "_spoke_at", "_task", "_turn", "_verbatim", "_waiting", "_window", "_write",
-        "_writing", "_wrote_at", "moved",
+        "_alarm", "_burst_until", "_cursor", "_dialect", "_direct", "_framed", "_framing", "_holder", "_how", "_loop",
+        "_next_at", "_pacing", "_run", "_scheduled", "_sent", "_short", "_spoke_at", "_task", "_turn", "_verbatim",
+        "_waiting", "_window", "_write", "_writing", "moved",
     )  # fmt: skip
 
     def __init__(
@@ -121,15 +121,14 @@ class Delivery:
         self._framed = False
         """Whether a first frame has gone out, with all that only the first carries."""
         self._short = False
-        """Whether a single record may go out as it is: the way is clear, and nobody asks for more than bytes."""
+        """Whether the next record may go out as it is: the task waits, the way is clear, and nobody asks for more than bytes."""
         self._window = pacing.granularity.merge
         chunk = pacing.granularity.chunk
         self._holder = Holder(chunk) if chunk else None
         self._waiting = False
         """Whether the task waits for records, and what comes may be written without it."""
         self._scheduled = False
-        self._wrote_at = 0.0
-        """When the last record that went the short way was stored."""
+        self._burst_until = 0.0
         self._turn = turn or Turn()
         if direct is not None:
             cursor.rung = self._rung
@@ -212,7 +211,7 @@ class Delivery:
         try:
             records = await self._cursor.next(max(left, 0.001))
         finally:
-            self._waiting = False
+            self._waiting = self._short = False
         if not self._window or not records or self._cursor.ended:
             return records
         wait = self._next_at - records[-1].at
@@ -245,25 +244,31 @@ class Delivery:
 
         It is the first of a burst. What follows, and what is more than bytes, goes together in the next turn of the loop.
         """
-        cursor = self._cursor
-        window = cursor.window
-        if not self._waiting or window is None:
-            cursor.ring()
+        if not self._short:
+            self._rung_otherwise()
+            return
+        cursor, direct = self._cursor, self._direct
+        window, position = cursor.window, cursor.position
+        if window is not None and window.stored == position + 1 and direct.open and not window.ended:
+            record = window.records[position - window.base]
+            at, next_at = record.at, self._next_at
+            if at >= next_at and at >= self._burst_until:
+                put, verbatim = direct.put, self._verbatim
+                put(verbatim(self._run, record, direct.envelope))
+                cursor.position = position + 1
+                self._burst_until = at + TURN
+                next_at += self._window
+                self._next_at = next_at if next_at > at else at
+                if self.moved is not None:
+                    self.moved(position + 1)
+                return
+        self._rung_otherwise()
+
+    def _rung_otherwise(self) -> None:
+        self._short = False
+        if not self._waiting or self._cursor.window is None:
+            self._cursor.ring()
         elif not self._scheduled:
-            position, direct = cursor.position, self._direct
-            if self._short and window.stored == position + 1 and direct.open and not window.ended:
-                record = window.records[position - window.base]
-                at, next_at = record.at, self._next_at
-                if at >= next_at and at - self._wrote_at >= TURN:
-                    put, verbatim = direct.put, self._verbatim
-                    put(verbatim(self._run, record, direct.envelope))
-                    cursor.position = position + 1
-                    self._wrote_at = at
-                    next_at += self._window
-                    self._next_at = next_at if next_at > at else at
-                    if self.moved is not None:
-                        self.moved(position + 1)
-                    return
             self._scheduled = True
             self._turn.soon(self._catch_up)
 
@@ -290,7 +295,7 @@ class Delivery:
         data = b"".join([self._framing.encode(frame) for frame in self._frames(page.records)])
         if data:  # else the dialect has no words for these records
             direct.put(direct.envelope.around(data))
-        cursor.position, self._wrote_at = last.seq, last.at
+        cursor.position, self._burst_until = last.seq, last.at + TURN
         self._next_at = max(self._next_at + self._window, last.at)
         if self.moved is not None:
             self.moved(last.seq)

@@ -35,8 +35,9 @@ _REMOVE: Final = "INSERT INTO chunks(chunks, rowid, title, headings, body, chara
 _REMOVE_TITLE: Final = "INSERT INTO titles(titles, rowid, title) VALUES ('delete', ?, ?)"
 _FORGET: Final = "INSERT INTO chunks(chunks, rank) VALUES ('merge', ?)"
 _FORGET_TITLES: Final = "INSERT INTO titles(titles) VALUES ('optimize')"
-_MATCH: Final = "SELECT rowid, -rank FROM chunks WHERE chunks MATCH ? ORDER BY rank LIMIT ?"
-_MATCH_TITLE: Final = "SELECT rowid FROM titles WHERE titles MATCH ? ORDER BY rank LIMIT ?"
+_SHOWN: Final = "rowid NOT BETWEEN ? AND ? ORDER BY rank LIMIT ?"
+_MATCH: Final = f"SELECT rowid, -rank FROM chunks WHERE chunks MATCH ? AND {_SHOWN}"
+_MATCH_TITLE: Final = f"SELECT rowid FROM titles WHERE titles MATCH ? AND {_SHOWN}"
 _HOLDING: Final = "SELECT doc FROM vocabulary WHERE term = ?"
 
 
@@ -75,16 +76,21 @@ class FullText:
         with self._lock:
             self._database.execute(_FORGET_TITLES)
 
-    def match(self, words: Iterable[str], limit: int) -> list[tuple[int, float]]:
-        """The best chunks that hold any of these words or phrases, with their bm25 rank: higher is better."""
+    def match(self, words: Iterable[str], limit: int, *, hidden: range = range(0)) -> list[tuple[int, float]]:
+        """The best chunks that hold any of these words or phrases, with their bm25 rank: higher is better.
+
+        Those with a number in `hidden` are passed over.
+        """
+        bound = (_any_of(words), hidden.start, hidden.stop - 1, limit)
         with self._lock:
-            found: list[Any] = self._database.execute(_MATCH, (_any_of(words), limit)).fetchall()
+            found: list[Any] = self._database.execute(_MATCH, bound).fetchall()
         return found
 
-    def match_title(self, words: Iterable[str], limit: int) -> list[int]:
+    def match_title(self, words: Iterable[str], limit: int, *, hidden: range = range(0)) -> list[int]:
         """The chunks that open the documents with the best titles for these words."""
+        bound = (_any_of(words), hidden.start, hidden.stop - 1, limit)
         with self._lock:
-            found: list[Any] = self._database.execute(_MATCH_TITLE, (_any_of(words), limit)).fetchall()
+            found: list[Any] = self._database.execute(_MATCH_TITLE, bound).fetchall()
         return [number for (number,) in found]
 
     def holding(self, word: str) -> int:

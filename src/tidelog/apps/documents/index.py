@@ -6,15 +6,18 @@ much of the question they cover, so that a chunk with all the words goes before 
 
 import math
 import threading
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self, TypeVar
 
 from tidelog.apps.documents.chunks import CHUNK_CHARS, Chunk, chunks
 from tidelog.apps.documents.folder import Document
 from tidelog.apps.documents.fulltext import FullText, Row
 from tidelog.apps.documents.words import Language, asked, characters, held, is_pair, language, words
+
+T = TypeVar("T")
 
 BATCH_ROWS: Final = 64
 """Chunks that are written at once while others may search: some milliseconds."""
@@ -25,6 +28,7 @@ COMMON_CHUNKS: Final = 1_000
 NAMED_DOCUMENTS: Final = 3  # whose openings are proposed too, by their titles
 MAX_QUESTION_CHARS: Final = 2_000  # what comes after is not searched for
 MAX_ASKED_WORDS: Final = 48  # of a question as long as a letter, the rarest words
+MAX_LOOKS: Final = 5  # where a document comes or goes while one looks
 MIN_COVERAGE: Final = 0.2  # a chunk with less of the question's weight is chance, not an answer
 MIN_OF_BEST: Final = 0.35  # hits far below the best one are noise under it
 
@@ -51,6 +55,13 @@ class Entry(NamedTuple):
     numbers: range
 
 
+class _Shown(NamedTuple):
+    """What searches may find: these chunks; the words of those numbered in `hidden` are being written or forgotten."""
+
+    chunks: Mapping[int, Chunk]
+    hidden: range = range(0)
+
+
 class Index:
     """The searchable chunks of a set of documents, all in memory.
 
@@ -63,7 +74,7 @@ class Index:
         """How many documents there are, those without text included."""
         self._chunk_chars = chunk_chars
         self._last = 0
-        self._chunks: Mapping[int, Chunk] = {}
+        self._shown = _Shown({})
         self._fulltext = FullText()
         self._writing = threading.Lock()
 
@@ -81,17 +92,18 @@ class Index:
                     yield _row(len(found), chunk)
 
         index._fulltext.add(rows())
-        index._chunks, index._last = found, len(found)
+        index._shown, index._last = _Shown(found), len(found)
         return index
 
     def add(self, document: Document, *, instead_of: Entry | None = None) -> Entry:
         """Adds a document, in the place of another one if that is given."""
         with self._writing:
-            new = dict(enumerate(chunks(document, size=self._chunk_chars), self._last + 1))
+            new = dict(enumerate(_politely(chunks(document, size=self._chunk_chars)), self._last + 1))
+            entry = Entry(range(self._last + 1, self._last + len(new) + 1))
             self._last += len(new)
+            self._shown = self._shown._replace(hidden=entry.numbers)
             for rows in _batches(new):
                 self._fulltext.add(rows)
-            entry = Entry(range(self._last - len(new) + 1, self._last + 1))
             self._swap(instead_of, new, added=1)
             return entry
 
@@ -103,7 +115,7 @@ class Index:
     @property
     def chunks(self) -> int:
         """How many chunks the documents were cut into."""
-        return len(self._chunks)
+        return len(self._shown.chunks)
 
     def search(self, question: str, limit: int = DEFAULT_HITS) -> list[Hit]:
         """The best chunks for a question, best first; empty when none covers enough of what it asks."""
@@ -137,28 +149,39 @@ class Index:
 
     def _swap(self, old: Entry | None, new: dict[int, Chunk], *, added: int) -> None:
         """Let searches find `new` and no longer `old`, in one step; then forget the words of `old`."""
-        gone = {} if old is None else {number: self._chunks[number] for number in old.numbers}
-        self._chunks = {number: chunk for number, chunk in self._chunks.items() if number not in gone} | new
+        before = self._shown.chunks
+        gone = {} if old is None else {number: before[number] for number in old.numbers}
+        left = {number: chunk for number, chunk in before.items() if number not in gone} if gone else before
+        self._shown = _Shown({**left, **new}, hidden=old.numbers if old is not None else range(0))
         self.documents += added - (old is not None)
         for rows in _batches(gone):
             self._fulltext.remove(rows)
         if gone:
             self._fulltext.forget()
+            self._shown = self._shown._replace(hidden=range(0))
 
     def _candidates(self, weights: Mapping[str, float]) -> Iterator[tuple[Chunk, float]]:
         """Chunks worth a closer look, each with its rank in 0..1 against the best one's."""
         if not weights:
             return
-        found = self._chunks  # words of a document that is being added or removed may point to what is not here
-        telling = self._telling(weights)
-        ranks = {number: rank for number, rank in self._fulltext.match(telling, CANDIDATES) if number in found}
+        found, ranks = self._ranked(weights)
         best = max(ranks.values(), default=0.0)
-        for number in self._fulltext.match_title(weights, NAMED_DOCUMENTS):
+        for number in self._fulltext.match_title(weights, NAMED_DOCUMENTS, hidden=self._shown.hidden):
             # bm25 cannot see it: a name that stands in every chunk of a folder weighs nothing.
             if number in found and is_about(found[number], weights):
                 ranks[number] = best * _NAMED_BONUS
         best = max(ranks.values(), default=0.0) or 1.0
         yield from ((found[number], rank / best) for number, rank in ranks.items())
+
+    def _ranked(self, weights: Mapping[str, float]) -> tuple[Mapping[int, Chunk], dict[int, float]]:
+        """The chunks, and the ranks of the candidates among them: both of the same moment, or of one soon after."""
+        telling = self._telling(weights)
+        for _ in range(MAX_LOOKS):
+            shown = self._shown
+            found = self._fulltext.match(telling, CANDIDATES, hidden=shown.hidden)
+            if shown is self._shown:
+                break
+        return shown.chunks, {number: rank for number, rank in found if number in shown.chunks}
 
     def _telling(self, weights: Mapping[str, float]) -> Collection[str]:
         """The words to pick candidates by: bm25 takes a microsecond for each chunk that holds one."""
@@ -167,7 +190,15 @@ class Index:
 
     def _rarity(self, holding: int) -> float:
         """The inverse document frequency of a word that this many chunks hold."""
-        return math.log(1 + (len(self._chunks) - holding + 0.5) / (holding + 0.5))
+        others = max(0, self.chunks - holding)  # chunks that are being added hold words and do not count yet
+        return math.log(1 + (others + 0.5) / (holding + 0.5))
+
+
+def _politely(items: Iterable[T]) -> Iterator[T]:
+    """The items, the interpreter's lock given up before each: else the loop waits 5 ms for it at every step."""
+    for item in items:
+        time.sleep(0)
+        yield item
 
 
 def _row(number: int, chunk: Chunk) -> Row:
@@ -178,7 +209,7 @@ def _row(number: int, chunk: Chunk) -> Row:
 
 def _batches(found: Mapping[int, Chunk]) -> Iterator[Sequence[Row]]:
     """The words of chunks, some rows at a time, made before anybody has to wait for them."""
-    rows = (_row(number, chunk) for number, chunk in found.items())
+    rows = (_row(number, chunk) for number, chunk in _politely(found.items()))
     while batch := list(islice(rows, BATCH_ROWS)):
         yield batch
 

@@ -45,7 +45,7 @@ _MARKUP: Final = (
 _PICTURE: Final = re.compile(r"!\[[^\[\]]*\](?:\([^()]*\)|\[[^\[\]]*\])|\[\s*\](?:\([^()]*\)|\[[^\[\]]*\])|<[^<>]*>")
 # … and so is "Figure 2. The mirror", unless it goes on to a sentence with an end.
 _FIGURE: Final = re.compile(
-    r"\W{0,3}(?:(?:figure|fig\.?|photo|photograph|image|picture|plate|listing)\s*[\w.]{0,6}\s*[.:—–-]\s"
+    r"\W{0,3}(?:(?:figure|fig\.?|photo|photograph|image|picture|plate|listing)\s*[\w.]{0,6}\s*[.:—–-][*_]{0,3}\s"
     r"|(?:图片|图表|插图|照片|图)\s*[\d一二三四五六七八九十.-]{0,6}\s*[：:.、\s])",
     re.IGNORECASE,
 )

@@ -5,12 +5,15 @@ export function emptyRun(run) {
     run,
     thread: null,
     position: 0,
-    question: "",
-    searching: true,
     sources: [],
+    parts: [], // {kind: "text" | "reasoning", id, text, done} and {kind: "tool", id, name, json, input, outcome, output, error}
     text: "",
+    data: {}, // the last one of each name
+    progress: null, // the last one
+    finish: null,
     outcome: null,
     error: null,
+    usage: null,
     can: [],
   };
 }
@@ -25,28 +28,80 @@ export function take(state, frame) {
   return "taken";
 }
 
+/** The same state, from the transcript of a run that has ended. */
+export function fromTranscript(transcript) {
+  const { run, thread, last_seq: position, sources, text, outcome, error, usage, can, finish } = transcript;
+  const known = { thread, position, sources, text, outcome, error, usage, can, finish: finish ? { reason: finish } : null };
+  const state = Object.assign(emptyRun(run), known);
+  for (const { type, ...part } of transcript.message.parts) {
+    state.parts.push(type === "tool" ? { ...newTool(part.id, part.name), ...part, kind: type } : { text: "", ...part, kind: type });
+  }
+  for (const one of transcript.data) if (one.name) state.data[one.name] = one.data;
+  return state;
+}
+
 const FOLDS = {
   "run.started": (state, frame) => {
     state.thread = frame.thread;
   },
   "text.snapshot": addText,
   "text.delta": addText,
+  "text.ended": (state, frame) => {
+    part(state, "text", frame.part).done = true;
+  },
+  "reasoning.delta": (state, frame) => {
+    part(state, "reasoning", frame.part).text += frame.text;
+  },
+  "reasoning.ended": (state, frame) => {
+    part(state, "reasoning", frame.part).done = true;
+  },
+  "tool.started": (state, frame) => {
+    state.parts.push(newTool(frame.call, frame.name));
+  },
+  "tool.input.delta": (state, frame) => {
+    part(state, "tool", frame.call).json += frame.json;
+  },
+  "tool.input": (state, frame) => {
+    part(state, "tool", frame.call).input = frame.input;
+  },
+  "tool.ended": (state, frame) => {
+    const { outcome, output, error } = frame;
+    Object.assign(part(state, "tool", frame.call), { outcome, output, error });
+  },
   sources: (state, frame) => {
     state.sources = state.sources.concat(frame.sources);
-    state.searching = false;
+  },
+  progress: (state, frame) => {
+    state.progress = frame;
   },
   data: (state, frame) => {
-    if (frame.name === "question" && typeof frame.data === "string") state.question = frame.data;
+    if (frame.name) state.data[frame.name] = frame.data;
+  },
+  usage: (state, frame) => {
+    state.usage = frame;
+  },
+  finish: (state, frame) => {
+    state.finish = frame;
   },
   "run.ended": (state, frame) => {
-    state.searching = false;
     state.outcome = frame.outcome;
     state.error = frame.error ?? null;
+    state.usage = frame.usage ?? null;
     state.can = frame.can ?? [];
   },
 };
 
 function addText(state, frame) {
+  part(state, "text", frame.part).text += frame.text;
   state.text += frame.text;
-  state.searching = false;
+}
+
+function part(state, kind, id) {
+  let found = state.parts.find((one) => one.kind === kind && one.id === id);
+  if (!found) state.parts.push((found = kind === "tool" ? newTool(id, id) : { kind, id, text: "", done: false }));
+  return found;
+}
+
+function newTool(id, name) {
+  return { kind: "tool", id, name, json: "", input: undefined, outcome: null, output: undefined, error: null };
 }

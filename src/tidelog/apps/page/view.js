@@ -1,42 +1,61 @@
-// Shows a run on the page. It decides nothing: `show` may be called at any time with any state.
+// Shows one question and its run. It decides nothing: `show` may be called at any time with any state.
 
-import { paint, plain } from "./markdown.js";
+import { reasoning, sourceCard, toolCard } from "./cards.js";
+import { $, element, tell } from "./dom.js";
+import { paint } from "./markdown.js";
 
 const AT_LEAST = 100; // ms: a page in the background gets no animation frames, and is read when it comes back
-const NEAR_END = 60; // px: who reads at the end of the page is kept there
+const NEAR_END = 80; // px: who reads at the end of the page is kept there
 const SENTENCE_END = /[。！？\n]|[.!?…](?=\s)/g;
 
-export const $ = (id) => document.getElementById(id);
+export const LIVE = ["sending", "thinking", "using", "answering", "stopping"];
+const TROUBLES = ["failed", "interrupted", "timed_out", "refused", "not_found", "expired"];
+const MAKERS = {
+  tool: (part, say, node) => toolCard(part, say, node),
+  reasoning: (part, say, node) => reasoning(part, say, node),
+};
 
-export class View {
-  #turn = $("turn");
-  #shown = { sources: null, language: null };
+let made = 0;
+
+export class TurnView {
+  #say;
+  #shown = null; // the sources that the cards show
   #spoken = 0;
+  #voiced = false;
   #due = false;
   #next = null;
-  #say;
 
   constructor(say) {
-    this.#say = say;
+    this.root = $("turn").content.firstElementChild.cloneNode(true);
+    this.#part("asked").id = `asked-${++made}`;
+    this.root.setAttribute("aria-labelledby", `asked-${made}`);
+    this.speak(say);
   }
 
   /** The words of another language; what is shown is told again with the next `show`. */
-  speak(say, language) {
+  speak(say) {
     this.#say = say;
-    this.#shown.language = language;
-    this.#shown.sources = null;
+    this.#shown = null;
+    for (const node of this.root.querySelectorAll("[data-say]")) node.textContent = say(node.dataset.say);
+    for (const node of this.#part("parts").children) node.print = null;
   }
 
   /** Another run follows; where it goes on from the last one, what is shown stays until there is something newer. */
   reset({ keep }) {
-    this.#spoken = keep ? this.#spoken : 0;
-    this.#shown.sources = null;
+    this.#shown = null;
     if (keep) return;
-    $("answer").replaceChildren();
-    $("cards").replaceChildren();
+    this.#spoken = 0;
+    this.#part("parts").replaceChildren();
+    this.#part("cards").replaceChildren();
+    this.#part("sources").hidden = true;
   }
 
-  /** `now`: {question, phase, why, state, trouble, link}. Painted with the next frame, the last one given. */
+  /** Folds the sources away: a newer question is asked. */
+  fold() {
+    this.#part("sources").open = false;
+  }
+
+  /** `now`: {question, phase, status, trouble, notes, state, can}. Painted with the next frame, the last one given. */
   show(now) {
     this.#next = now;
     if (this.#due) return;
@@ -49,48 +68,86 @@ export class View {
     setTimeout(paintOnce, AT_LEAST);
   }
 
-  #paint({ question, phase, state, trouble, link, why }) {
-    this.#turn.hidden = false;
-    this.#turn.dataset.phase = phase;
-    this.#turn.toggleAttribute("data-live", LIVE.includes(phase));
-    this.#turn.toggleAttribute("data-trouble", Boolean(trouble || link) || TROUBLES.includes(phase));
-    $("asked").textContent = question;
-    this.#state(link ? this.#say(link) : this.#say(phase, why ?? ""), phase, trouble, state);
-    if (!state) return;
-    const followed = LIVE.includes(phase) && innerHeight + scrollY > document.documentElement.scrollHeight - NEAR_END;
-    this.#sources(state.sources, phase);
-    if (state.text || state.outcome) paint($("answer"), state.text, (number) => this.#cite(number, state.sources));
+  #part(name) {
+    return this.root.querySelector(`.${name}`);
+  }
+
+  #paint({ question, phase, status, trouble, notes, state, can }) {
+    const live = LIVE.includes(phase);
+    const followed = live && innerHeight + scrollY > document.documentElement.scrollHeight - NEAR_END;
+    this.root.dataset.phase = phase;
+    this.root.toggleAttribute("data-live", live);
+    this.root.toggleAttribute("data-trouble", Boolean(trouble) || TROUBLES.includes(phase));
+    tell(this.#part("asked"), question);
+    tell(this.#part("status"), status);
+    tell(this.#part("trouble"), trouble ?? "");
+    tell(this.#part("notes"), notes.join(" · "));
+    for (const name of ["continue", "retry"]) this.#part(name).hidden = !can.includes(name);
+    this.#part("actions").hidden = !can.length;
+    if (state) {
+      this.#sources(state.sources, live);
+      if (state.parts.length || state.outcome) this.#parts(state);
+      if (live) this.#voiced = true;
+      if (this.#voiced) this.#speakNew(state);
+    }
     if (followed) scrollTo({ top: document.documentElement.scrollHeight });
-    this.#speakNew(state);
   }
 
-  #state(told, phase, trouble, state) {
-    if ($("status").textContent !== told) $("status").textContent = told;
-    $("trouble").textContent = trouble ?? "";
-    $("trouble").hidden = !trouble;
-    $("stop").hidden = !LIVE.includes(phase);
-    $("stop").disabled = phase === "stopping";
-    for (const name of ["continue", "retry"]) $(name).hidden = !state?.can.includes(name);
-    $("actions").hidden = !state?.can.length;
+  #sources(sources, live) {
+    if (this.#shown === sources || (!sources.length && live)) return;
+    this.#shown = sources;
+    this.#part("sources").hidden = !sources.length;
+    this.#part("count").textContent = sources.length;
+    this.#part("cards").replaceChildren(...sources.map((source, at) => sourceCard(source, at + 1)));
+    for (const node of this.#part("parts").children) if (node.kind === "text") node.replaceChildren(); // with other marks
   }
 
-  #sources(sources, phase) {
-    if (this.#shown.sources === sources || (!sources.length && phase === "searching")) return;
-    this.#shown.sources = sources;
-    $("sources").hidden = !sources.length;
-    $("cards").replaceChildren(...sources.map((source, at) => card(source, at + 1)));
+  #parts(state) {
+    const root = this.#part("parts");
+    state.parts.forEach((part, at) => {
+      const old = root.children[at];
+      const same = old?.kind === part.kind && old.name === part.id ? old : null;
+      const node = part.kind === "text" ? this.#text(part, same, state.sources) : this.#card(part, same);
+      node.kind = part.kind;
+      node.name = part.id;
+      if (same) return;
+      if (old) old.replaceWith(node);
+      else root.append(node);
+    });
+    while (root.children.length > state.parts.length) root.lastElementChild.remove();
+  }
+
+  #text(part, old, sources) {
+    const node = old ?? element("div", "answer");
+    paint(node, part.text, (number) => this.#cite(number, sources));
+    return node;
+  }
+
+  #card(part, old) {
+    const print = JSON.stringify(part);
+    if (old?.print === print) return old;
+    const node = MAKERS[part.kind](part, this.#say, old);
+    node.print = print;
+    return node;
   }
 
   #cite(number, sources) {
-    if (number > sources.length) return null;
-    const mark = document.createElement("button");
+    if (number < 1 || number > sources.length) return null;
+    const mark = element("button", "cite", String(number));
     mark.type = "button";
-    mark.className = "cite";
-    mark.textContent = number;
     mark.title = sources[number - 1].title;
     mark.setAttribute("aria-label", this.#say("source", number));
-    mark.addEventListener("click", () => point($("cards").children[number - 1]));
+    mark.addEventListener("click", () => this.#point(number));
     return mark;
+  }
+
+  #point(number) {
+    this.#part("sources").open = true;
+    const cards = [...this.#part("cards").children];
+    const item = cards[number - 1];
+    for (const other of cards) other.classList.toggle("pointed", other === item);
+    item.scrollIntoView({ behavior: "smooth", block: "nearest", inline: "start" });
+    item.focus({ preventScroll: true });
   }
 
   /** Screen readers hear whole sentences, each once, and not every word as it comes. */
@@ -102,41 +159,4 @@ export class View {
     $("spoken").textContent = fresh.slice(0, upTo).replaceAll(/\[\d+\]/g, "").trim();
     this.#spoken += upTo;
   }
-}
-
-export const LIVE = ["sending", "searching", "answering", "stopping"];
-const TROUBLES = ["failed", "interrupted", "timed_out", "refused", "not_found", "expired"];
-
-function card(source, number) {
-  const item = element("li");
-  item.tabIndex = -1;
-  const title = source.url && /^https?:/.test(source.url) ? link(source.url, source.title) : source.title;
-  const line = element("div", "card-title", element("span", "number", String(number)), element("span", "", title));
-  const path = (source.heading ?? []).filter((heading) => heading !== source.title);
-  item.append(line);
-  if (path.length) item.append(element("div", "path", plain(path.join(" › "))));
-  if (source.quote) item.append(element("div", "quote", plain(source.quote)));
-  return item;
-}
-
-function point(item) {
-  if (!item) return;
-  for (const other of item.parentElement.children) other.classList.toggle("pointed", other === item);
-  item.scrollIntoView({ behavior: "smooth", block: "nearest", inline: "start" });
-  item.focus({ preventScroll: true });
-}
-
-function link(url, text) {
-  const node = element("a", "", text);
-  node.href = url;
-  node.target = "_blank";
-  node.rel = "noopener noreferrer";
-  return node;
-}
-
-export function element(name, kind = "", ...children) {
-  const node = document.createElement(name);
-  if (kind) node.className = kind;
-  node.append(...children);
-  return node;
 }
