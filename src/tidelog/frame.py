@@ -43,6 +43,10 @@ class Envelope:
         return b"".join((self.head(len(data)), data, self.tail))
 
 
+PLAIN: Final = Envelope()
+"""Nothing around it."""
+
+
 def safe_name(text: str, instead: str) -> str:
     """The text as an SSE event name, or `instead` where it is empty or could break a frame."""
     return instead if not text or _UNSAFE.search(text) else text

@@ -105,7 +105,11 @@ class Framing(Protocol):
         """The frame as bytes, complete in itself; empty where this framing has no words for it."""
         ...
 
-    def verbatim(self, run: bytes, record: Record, envelope: Envelope) -> bytes:
+    def begin(self, run: bytes, envelope: Envelope) -> None:
+        """From now on `verbatim` writes records of this run, in this envelope."""
+        ...
+
+    def verbatim(self, record: Record) -> bytes:
         """What `encode` gives for the frame of a `verbatim` dialect, once a first frame has gone out, in its envelope."""
         ...
 
@@ -150,8 +154,9 @@ class Store(Protocol):
 
         The future is done when they are stored: only then does `read` show them. Many appends may share one future, so it must
         not be cancelled. It fails at once with `Conflict` unless `after` is the last record (stored or in flight) and the lease
-        holds; then nothing was written. If it fails later, the lease is told as well (`Lease.lost`). Repeating the last call with the same epoch and `after` is no error and writes nothing. `head` replaces the head
-        blob; `ended` ends the log, after which every append is a `Conflict`. Appends of one log are stored in order.
+        holds; then nothing was written. If it fails later, the lease is told as well (`Lease.lost`). Repeating the last call with
+        the same epoch and `after` is no error and writes nothing. `head` replaces the head blob; `ended` ends the log, after which
+        every append is a `Conflict`. Appends of one log are stored in order.
         """
         ...
 

@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 from tidelog.alarm import Alarm
 from tidelog.bell import Turn
 from tidelog.cursor import Cursor
-from tidelog.frame import Envelope, Frame
+from tidelog.frame import PLAIN, Envelope, Frame
 from tidelog.granularity import Granularity, Holder, is_delta, merge
 from tidelog.log import Record
 from tidelog.seams import RECORD_COST, Dialect, Framing
@@ -57,7 +57,7 @@ class Nowhere:
     """A `Direct` that is never open, for servers that have none."""
 
     open = False
-    envelope = Envelope()
+    envelope = PLAIN
 
     def put(self, data: bytes, /) -> None:
         """Is never called."""
@@ -83,7 +83,7 @@ class Delivery:
     """
 
     __slots__ = (
-        "_alarm", "_burst_until", "_cursor", "_dialect", "_direct", "_framed", "_framing", "_holder", "_how", "_loop",
+        "_alarm", "_cursor", "_dialect", "_direct", "_framed", "_framing", "_holder", "_how", "_loop",
         "_next_at", "_pacing", "_run", "_scheduled", "_sent", "_short", "_spoke_at", "_task", "_turn", "_verbatim",
         "_waiting", "_window", "_write", "_writing", "moved",
     )  # fmt: skip
@@ -128,7 +128,6 @@ class Delivery:
         self._waiting = False
         """Whether the task waits for records, and what comes may be written without it."""
         self._scheduled = False
-        self._burst_until = 0.0
         self._turn = turn or Turn()
         if direct is not None:
             cursor.rung = self._rung
@@ -252,12 +251,12 @@ class Delivery:
         if window is not None and window.stored == position + 1 and direct.open and not window.ended:
             record = window.records[position - window.base]
             at, next_at = record.at, self._next_at
-            if at >= next_at and at >= self._burst_until:
+            if at >= next_at:
                 put, verbatim = direct.put, self._verbatim
-                put(verbatim(self._run, record, direct.envelope))
+                put(verbatim(record))
                 cursor.position = position + 1
-                self._burst_until = at + TURN
                 next_at += self._window
+                at += TURN
                 self._next_at = next_at if next_at > at else at
                 if self.moved is not None:
                     self.moved(position + 1)
@@ -289,13 +288,15 @@ class Delivery:
         if not page.records or page.more or page.ended:
             return False
         last = page.records[-1]
-        if last.at < self._next_at or not direct.ready(self._sent):
+        if last.at + TURN < self._next_at or not direct.ready(self._sent):
             return False  # before anything is encoded: a dialect takes each record once
-        self._short = self._framed and self._dialect.verbatim
+        if self._framed and self._dialect.verbatim:
+            self._short = True
+            self._framing.begin(self._run, direct.envelope)
         data = b"".join([self._framing.encode(frame) for frame in self._frames(page.records)])
         if data:  # else the dialect has no words for these records
             direct.put(direct.envelope.around(data))
-        cursor.position, self._burst_until = last.seq, last.at + TURN
+        cursor.position = last.seq
         self._next_at = max(self._next_at + self._window, last.at)
         if self.moved is not None:
             self.moved(last.seq)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from tidelog.frame import Envelope, Frame
+from tidelog.frame import PLAIN, Envelope, Frame
 from tidelog.log import Record
 
 
@@ -15,15 +15,19 @@ class Lines:
     heartbeat: ClassVar[bytes] = b"\n"
 
     def __init__(self, retry: int) -> None:
-        pass
+        self._envelope = PLAIN
+
+    def begin(self, run: bytes, envelope: Envelope) -> None:
+        """Lines carry no id."""
+        self._envelope = envelope
 
     def encode(self, frame: Frame) -> bytes:
         """The frame's data and LF; frames without data have no line."""
         return b"" if frame.data is None else frame.data + b"\n"
 
-    def verbatim(self, run: bytes, record: Record, envelope: Envelope) -> bytes:
+    def verbatim(self, record: Record) -> bytes:
         """One line of a record as it is."""
-        return envelope.around(b'{"seq":%d,%b\n' % (record.seq, record.data[1:]))
+        return self._envelope.around(b'{"seq":%d,%b\n' % (record.seq, record.data[1:]))
 
 
 class Bare:
@@ -33,12 +37,16 @@ class Bare:
     heartbeat: ClassVar[bytes] = b""
 
     def __init__(self, retry: int) -> None:
-        pass
+        self._envelope = PLAIN
+
+    def begin(self, run: bytes, envelope: Envelope) -> None:
+        """Lines carry no id."""
+        self._envelope = envelope
 
     def encode(self, frame: Frame) -> bytes:
         """The frame's data."""
         return frame.data or b""
 
-    def verbatim(self, run: bytes, record: Record, envelope: Envelope) -> bytes:
+    def verbatim(self, record: Record) -> bytes:
         """The record's JSON as it is."""
-        return envelope.around(b'{"seq":%d,%b' % (record.seq, record.data[1:]))
+        return self._envelope.around(b'{"seq":%d,%b' % (record.seq, record.data[1:]))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import ClassVar, Final
 
-from tidelog.frame import Envelope, Frame
+from tidelog.frame import PLAIN, Envelope, Frame
 from tidelog.log import Record
 
 MIDDLES: Final = 2048
@@ -30,11 +29,13 @@ class Sse:
 
     def __init__(self, retry: int) -> None:
         self._retry = b"retry: %d\n" % retry
+        self._run = b""
         self._epoch = 0
         self._id = self._end = b""
         """How a record's block begins in this epoch, and how it ends."""
-        self._heads: Sequence[bytes] = ()
         self._size = 0
+        self._envelope = PLAIN
+        self._heads = self._envelope.heads
 
     def encode(self, frame: Frame) -> bytes:
         """One event block, LF only."""
@@ -51,17 +52,22 @@ class Sse:
         head, self._retry = head + self._retry, b""
         return b"%bdata: %b\n\n" % (head, data)
 
-    def verbatim(self, run: bytes, record: Record, envelope: Envelope) -> bytes:
+    def begin(self, run: bytes, envelope: Envelope) -> None:
+        """Prepare what all blocks have in common."""
+        self._run, self._epoch = run, 0
+        self._envelope, self._heads, self._end = envelope, envelope.heads, b"\n\n" + envelope.tail
+
+    def verbatim(self, record: Record) -> bytes:
         """One event block of a record as it is: a few pieces, joined once."""
         if record.epoch != self._epoch:
             self._epoch = record.epoch
-            self._id, self._end = b"id: %b.%d." % (run, record.epoch), b"\n\n" + envelope.tail
-            self._heads, self._size = envelope.heads, len(self._id) + 1  # a brace less, two line ends more
+            self._id = b"id: %b.%d." % (self._run, record.epoch)
+            self._size = len(self._id) + 1  # a brace less, two line ends more
         data = record.data
         try:
             middle = _MIDDLES[record.seq]
             head = self._heads[self._size + len(middle) + len(data)]
         except IndexError:
             middle = _middle(record.seq)
-            head = envelope.head(self._size + len(middle) + len(data))
+            head = self._envelope.head(self._size + len(middle) + len(data))
         return b"".join((head, self._id, middle, data[1:], self._end))

@@ -21,12 +21,12 @@ export class Conversation {
   #on;
   #say;
   #visit = {}; // a new object for every conversation that is shown: what belongs to an older one gives up
-  #nap = null;
+  #naps = new Set();
   #runs = 0;
   #tabs = new BroadcastChannel("tidelog");
   #seen;
 
-  /** `on`: changed(), placed({thread, mode, title}), returned(question, busy), linked(word or null), gone(error). */
+  /** `on`: changed(), placed({thread, mode, title}), returned(question, busy), linked(word or null), gone(thread). */
   constructor({ list, say, on }) {
     this.#list = list;
     this.#say = say;
@@ -53,7 +53,7 @@ export class Conversation {
   /** Show this thread, or an empty conversation. */
   async open({ mode, thread = null }) {
     this.#visit = {};
-    this.#nap?.();
+    this.#rouse();
     for (const turn of [...this.#turns]) this.#remove(turn);
     Object.assign(this, { mode, thread });
     this.#runs = 0;
@@ -66,8 +66,9 @@ export class Conversation {
   resume() {
     const pending = recall("sessionStorage", PENDING);
     if (!pending) return false;
-    const visit = this.open(pending);
-    visit.then(() => this.thread === pending.thread && this.#begin(pending));
+    const opened = this.open(pending);
+    const visit = this.#visit;
+    opened.then(() => visit === this.#visit && this.#begin(pending));
     return true;
   }
 
@@ -111,7 +112,10 @@ export class Conversation {
         return;
       } catch (error) {
         if (visit !== this.#visit) return;
-        if (error.final) return this.#on.gone(error);
+        if (error.final) {
+          this.thread = null;
+          return this.#on.gone(thread);
+        }
         this.#on.linked(lost());
         await this.#rest(error.retryAfter || backoff(failures));
       }
@@ -128,7 +132,7 @@ export class Conversation {
 
   /** The page was hidden, asleep or offline. */
   wake() {
-    this.#nap?.();
+    this.#rouse();
     for (const turn of this.#turns) turn.wake();
     this.look();
   }
@@ -249,13 +253,18 @@ export class Conversation {
 
   #rest(ms) {
     return new Promise((resolve) => {
-      const timer = setTimeout(() => this.#nap?.(), ms);
-      this.#nap = () => {
+      const end = () => {
         clearTimeout(timer);
-        this.#nap = null;
+        this.#naps.delete(end);
         resolve();
       };
+      const timer = setTimeout(end, ms);
+      this.#naps.add(end);
     });
+  }
+
+  #rouse() {
+    for (const end of [...this.#naps]) end();
   }
 }
 

@@ -1,258 +1,164 @@
-// The page: one question and its run at a time. The run lives on the server; this only starts, watches and steers it.
+// The page: three applications, one conversation at a time, and what stands around it.
 //
-// What must survive a reload is kept where a reload finds it: the run's id in the address, and, until there is one, the
-// start itself with its key in this tab's storage. Sent again with the same key, it is the same run.
+// The address names both: `#rag`, `#chat/<thread>`. `#run=<run>` finds the conversation that a run belongs to.
 
-import { get, start, verb } from "./api.js";
-import { history as showHistory } from "./history.js";
-import { $, LIVE, View, element } from "./view.js";
-import { Watch, backoff } from "./watch.js";
+import { About } from "./about.js";
+import { MODES, get } from "./api.js";
+import { Conversation, modeOf } from "./conversation.js";
+import { Documents } from "./documents.js";
+import { $, forget, keep, recall, tell } from "./dom.js";
+import { drop, remember, showRecent } from "./recent.js";
 import { firstLanguage, speaker } from "./words.js";
 
-const PENDING = "tidelog.pending";
+const PLACE = /^#(rag|chat|agent)(?:\/([A-Za-z0-9_-]{1,64}))?$/;
 const RUN = /^#run=([A-Za-z0-9_-]{1,64})$/;
-const LINK_GRACE = 700; // ms: a connection that is back by then was never worth a word
-const ABOUT_EVERY = 1_000;
-const GONE = { 404: "not_found", 410: "expired" };
+const LOOK_EVERY = 10_000;
+const PACE = "12";
 
-const tabs = new BroadcastChannel("tidelog");
-const view = new View(speaker("en"));
-let language;
-let say;
-let about = null;
-let thread = null;
-let turn = null; // {question, phase, watch, trouble, link, why, stopAsked}
+let language = firstLanguage(recall("localStorage", "tidelog.language"));
+let say = speaker(language);
+let notice = null; // the name of a word
 
-// Starting
+const conversation = new Conversation({ list: $("turns"), say, on: { changed, placed, returned, linked, gone } });
+const about = new About({ say, mode: MODES[0], ask });
+const documents = new Documents({ say, changed: () => about.learn() });
+
+// The conversation
 
 function ask(question) {
-  const pending = { key: newKey(), thread, question, pace: Number($("pace").value) };
-  keep(sessionStorage, PENDING, JSON.stringify(pending));
-  begin(pending);
+  if (conversation.live) return notify("wait");
+  notify(null);
+  const model = Boolean(about.model);
+  conversation.ask(question, model ? {} : { pace: Number($("pace").value) });
 }
 
-async function begin(pending) {
-  const mine = open({ question: pending.question, phase: "sending" });
-  for (let failures = 0; turn === mine; failures++) {
-    try {
-      const started = await start(pending);
-      if (turn !== mine) return;
-      history.pushState(null, "", `#run=${started.run}`);
-      forget(sessionStorage, PENDING);
-      watch(mine, started.run);
-      if (mine.stopAsked) stop();
-      return;
-    } catch (error) {
-      if (turn !== mine) return;
-      if (error.final) {
-        forget(sessionStorage, PENDING);
-        return change(mine, { phase: "refused", why: error.message });
-      }
-      change(mine, { link: lost() });
-      await wait(error.retryAfter || backoff(failures));
-    }
-  }
+function changed() {
+  const { last, live, mode, thread } = conversation;
+  const empty = !last && !thread;
+  const focused = document.activeElement;
+  document.body.toggleAttribute("data-empty", empty);
+  $("welcome").hidden = $("examples").hidden = !empty;
+  $("stop").hidden = !live;
+  $("stop").disabled = last?.phase === "stopping";
+  $("send").hidden = live;
+  if (!live && notice === "wait") notify(null);
+  if (focused === $("stop") && (!live || $("stop").disabled)) $("question").focus();
+  document.title = last?.question ? `${last.question} · tidelog` : say(`title_${mode}`);
 }
 
-/** A random name for a start. `randomUUID` exists only on https and localhost, and the page may be on neither. */
-function newKey() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+function placed({ thread, mode, title, here }) {
+  remember({ thread, mode, title });
+  const place = `#${mode}/${thread}`;
+  if (here && location.hash !== place) history.pushState(null, "", place);
+  showRecent(conversation.thread, say);
 }
 
-// Watching
-
-function open(fresh, { keep = false } = {}) {
-  turn?.watch?.close();
-  turn = { trouble: null, link: null, watch: null, stopAsked: false, ...fresh };
-  $("welcome").hidden = true;
-  $("examples").hidden = true;
-  view.reset({ keep });
-  change(turn, {});
-  return turn;
+/** A question that was not taken goes back into its field, unless another one stands there. */
+function returned(question, busy) {
+  $("question").value ||= question;
+  if (busy) notify("busy");
 }
 
-function watch(mine, run) {
-  mine.watch = new Watch(run, {
-    changed: (state) => moved(mine, state),
-    linked: (live, refused) => linked(mine, live, refused),
-  });
-  mine.watch.follow();
+function linked(word) {
+  if (word || ["reconnecting", "offline"].includes(notice)) notify(word);
 }
 
-function moved(mine, state) {
-  if (turn !== mine) return;
-  if (state.thread && state.thread !== thread) thread = state.thread;
-  const ended = state.outcome !== null;
-  if (state.question) mine.question = state.question;
-  const live = mine.phase === "stopping" ? "stopping" : state.searching ? "searching" : "answering";
-  change(mine, { phase: ended ? state.outcome : live, why: state.error?.message });
-  if (thread && !mine.placed) showHistory(thread, state.run, say);
-  mine.placed = true;
+function gone(thread) {
+  drop(thread);
+  showRecent(null, say);
+  changed();
+  notify("not_found");
 }
 
-function linked(mine, live, refused) {
-  if (turn !== mine) return;
-  clearTimeout(mine.grace);
-  if (refused) return change(mine, { phase: GONE[refused.status] ?? "refused", why: refused.message });
-  if (live) return mine.link && change(mine, { link: null });
-  mine.grace = setTimeout(() => turn === mine && change(mine, { link: lost() }), LINK_GRACE);
+function notify(word) {
+  notice = word;
+  tell($("notice"), word ? say(word) : "");
 }
 
-function lost() {
-  return navigator.onLine ? "reconnecting" : "offline";
+// Where the page stands
+
+async function arrive() {
+  notify(null);
+  const run = RUN.exec(location.hash)?.[1];
+  if (run) return find(run);
+  const [, mode = MODES[0], thread = null] = PLACE.exec(location.hash) ?? [];
+  if (thread && thread === conversation.thread && conversation.last) return;
+  show(mode, thread);
 }
 
-function change(mine, changes) {
-  Object.assign(mine, changes);
-  if (!LIVE.includes(mine.phase)) mine.link = null;
-  document.title = mine.question ? `${mine.question} · tidelog` : say("title");
-  const { question, phase, trouble, link, why } = mine;
-  view.show({ question, phase, trouble, link, why, state: mine.watch?.state });
-}
-
-// Steering
-
-async function stop() {
-  const mine = turn;
-  change(mine, { phase: "stopping", stopAsked: true, trouble: null });
-  if (!mine.watch) return; // sent as soon as the run has a name
+async function find(run) {
+  show(MODES[0], null);
   try {
-    await verb(mine.watch.state.run, "stop");
+    const found = await get(`runs/${run}`);
+    const mode = modeOf(found.route);
+    history.replaceState(null, "", `#${mode}/${found.thread}`);
+    show(mode, found.thread);
   } catch (error) {
-    if (turn === mine && mine.phase === "stopping") {
-      change(mine, { phase: "answering", stopAsked: false, trouble: say("refused", error.message) });
-    }
+    notify(error.status === 410 ? "expired" : error.status ? "not_found" : "unreachable");
   }
 }
 
-async function again(name) {
-  const mine = turn;
-  const old = mine.watch.state.run;
-  for (const button of [$("continue"), $("retry")]) button.disabled = true;
-  try {
-    follow(mine, name, old, await successor(old, name));
-  } catch (error) {
-    if (turn === mine) change(mine, { trouble: say("refused", error.message) });
-  } finally {
-    for (const button of [$("continue"), $("retry")]) button.disabled = false;
+function show(mode, thread) {
+  around(mode);
+  conversation.open({ mode, thread });
+  showRecent(thread, say);
+}
+
+/** What stands around the conversation, for this application. */
+function around(mode) {
+  document.body.dataset.mode = mode;
+  for (const link of $("modes").children) {
+    if (link.hash === `#${mode}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
   }
+  $("new").href = `#${mode}`;
+  for (const [id, word] of [["lead", "lead"], ["sub", "sub"]]) $(id).textContent = say(`${word}_${mode}`);
+  $("question").placeholder = say(`hint_${mode}`);
+  about.turnTo(mode);
+  drawer(false);
 }
 
-/** The run that `name` makes. Asked once only: if the answer is lost on the way, the old run knows its successor. */
-async function successor(old, name) {
-  const before = (await get(`runs/${old}`)).successor;
-  try {
-    return (await verb(old, name)).run;
-  } catch (error) {
-    if (error.final) throw error;
-    const after = (await get(`runs/${old}`)).successor;
-    if (after && after !== before) return after;
-    throw error;
-  }
+/** A new conversation, also where the address stays the same. */
+function renew(event) {
+  if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+  event.preventDefault();
+  conversation.abandon();
+  const { hash } = new URL(event.currentTarget.href);
+  if (location.hash !== hash) history.pushState(null, "", hash || location.pathname + location.search);
+  arrive();
+  $("question").focus();
 }
 
-function follow(mine, name, old, run) {
-  if (turn !== mine || mine.watch.state.run !== old) return;
-  const next = open({ question: mine.question, phase: "searching" }, { keep: name === "continue" });
-  history.replaceState(null, "", `#run=${run}`);
-  watch(next, run);
-  tabs.postMessage({ name, old, run });
+function drawer(open) {
+  $("drawer").setAttribute("aria-expanded", open);
+  document.body.toggleAttribute("data-drawer", open);
 }
 
-// Another tab of this browser that shows the same run goes on with it.
-tabs.addEventListener("message", ({ data }) => {
-  if (turn?.watch?.state.run !== data.old) return;
-  const next = open({ question: turn.question, phase: "searching" }, { keep: data.name === "continue" });
-  history.replaceState(null, "", `#run=${data.run}`);
-  watch(next, data.run);
-});
-
-// The page around it
+// Words
 
 function speak(chosen) {
   language = chosen;
   say = speaker(chosen);
   document.documentElement.lang = chosen === "zh" ? "zh-CN" : "en";
   for (const node of document.querySelectorAll("[data-say]")) node.textContent = say(node.dataset.say);
-  $("question").placeholder = say("hint");
+  for (const node of document.querySelectorAll("[data-label]")) node.setAttribute("aria-label", say(node.dataset.label));
   $("language").textContent = say("other");
   $("language").lang = chosen === "zh" ? "en" : "zh-CN";
-  document.title = say("title");
-  view.speak(say, chosen);
-  if (turn) change(turn, {});
-  showAbout();
-}
-
-function showAbout() {
-  const documents = about?.documents;
-  $("own").hidden = !documents?.own;
-  $("examples").hidden = !documents?.own || turn !== null;
-  $("examples").replaceChildren(...say("examples").map(example));
-  if (!about) return;
-  const read = { reading: say("reading"), failed: say("unread"), ready: say("documents", documents.count) };
-  const kept = about.store.startsWith("memory:") ? say("forgotten") : say("kept", about.store);
-  $("about").textContent = [`tidelog ${about.version}`, read[documents.state], kept].join(" · ");
-}
-
-function example(question) {
-  const button = element("button", "", question);
-  button.type = "button";
-  button.addEventListener("click", () => ask(question));
-  return element("li", "", button);
-}
-
-async function learnAbout() {
-  about = await get("about").catch(() => null);
-  showAbout();
-  if (about?.documents.state === "reading") setTimeout(learnAbout, ABOUT_EVERY);
-}
-
-function goHome() {
-  turn?.watch?.close();
-  turn = null;
-  thread = null;
-  forget(sessionStorage, PENDING);
-  for (const id of ["turn", "earlier"]) $(id).hidden = true;
-  $("welcome").hidden = false;
-  document.title = say("title");
-  showAbout();
-}
-
-function arrive() {
-  const pending = read(sessionStorage, PENDING);
-  const run = RUN.exec(location.hash)?.[1];
-  if (pending) {
-    const found = JSON.parse(pending);
-    thread = found.thread;
-    begin(found);
-  } else if (run) watch(open({ question: "", phase: "searching" }), run);
-  else goHome();
+  for (const part of [conversation, about, documents]) part.speak(say);
+  around(conversation.mode);
+  notify(notice);
+  changed();
+  showRecent(conversation.thread, say);
 }
 
 function submit(event) {
   event?.preventDefault();
   const question = $("question").value.trim();
   if (!question) return;
+  if (conversation.live) return notify("wait");
   $("question").value = "";
   if (matchMedia("(pointer: coarse)").matches) $("question").blur(); // the keyboard would hide the answer
   ask(question);
-}
-
-function wait(ms) {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
-// Storage may be forbidden; the page then works until it is reloaded before the first byte.
-function keep(storage, name, value) {
-  try { storage.setItem(name, value); } catch {}
-}
-
-function read(storage, name) {
-  try { return storage.getItem(name); } catch { return null; }
-}
-
-function forget(storage, name) {
-  try { storage.removeItem(name); } catch {}
 }
 
 $("ask").addEventListener("submit", submit);
@@ -260,28 +166,29 @@ $("question").addEventListener("keydown", (event) => {
   // Enter also ends the choice of a Chinese character: that one is not for us.
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) submit(event);
 });
-$("stop").addEventListener("click", stop);
-$("continue").addEventListener("click", () => again("continue"));
-$("retry").addEventListener("click", () => again("retry"));
+$("stop").addEventListener("click", () => conversation.stop());
 $("language").addEventListener("click", () => {
   speak(language === "zh" ? "en" : "zh");
-  keep(localStorage, "tidelog.language", language);
+  keep("localStorage", "tidelog.language", language);
 });
-$("pace").addEventListener("change", () => keep(localStorage, "tidelog.pace", $("pace").value));
-$("home").addEventListener("click", (event) => {
-  if (event.metaKey || event.ctrlKey || event.shiftKey) return;
-  event.preventDefault();
-  history.pushState(null, "", location.pathname + location.search);
-  goHome();
-  $("question").focus();
+$("pace").addEventListener("change", () => keep("localStorage", "tidelog.pace", $("pace").value));
+$("drawer").addEventListener("click", () => drawer($("drawer").getAttribute("aria-expanded") !== "true"));
+for (const link of [$("home"), $("new"), ...$("modes").children]) link.addEventListener("click", renew);
+addEventListener("popstate", () => {
+  conversation.abandon();
+  arrive();
 });
-addEventListener("hashchange", arrive);
-addEventListener("popstate", () => location.hash || arrive());
-for (const name of ["online", "pageshow"]) addEventListener(name, () => turn?.watch?.wake());
-document.addEventListener("visibilitychange", () => document.hidden || turn?.watch?.wake());
+addEventListener("storage", () => showRecent(conversation.thread, say));
+for (const name of ["online", "pageshow"]) addEventListener(name, () => conversation.wake());
+document.addEventListener("visibilitychange", () => document.hidden || conversation.wake());
+setInterval(() => document.hidden || conversation.look(), LOOK_EVERY);
 
-$("pace").value = read(localStorage, "tidelog.pace") ?? "12";
-if (!$("pace").value) $("pace").value = "12";
-speak(firstLanguage(read(localStorage, "tidelog.language")));
-arrive();
-learnAbout();
+$("pace").value = recall("localStorage", "tidelog.pace") ?? PACE;
+if (!$("pace").value) $("pace").value = PACE;
+speak(language);
+if (conversation.resume()) {
+  around(conversation.mode);
+  showRecent(conversation.thread, say);
+} else arrive();
+about.learn();
+documents.start();
