@@ -65,6 +65,8 @@ class TestPages:
     def test_every_example_is_shown_or_run(self) -> None:
         shown = "".join(each.read_text(encoding="utf-8") for each in PAGES)
         ran = {f"{case.module}.py" for case in CASES}
+        tested = "".join(each.read_text(encoding="utf-8") for each in (ROOT / "tests" / "examples").glob("test_*.py"))
+        ran |= {path.name for path in EXAMPLES.glob("*.py") if re.search(rf"\b{path.stem}\b", tested)}
         for path in EXAMPLES.iterdir():
             if path.is_file():
                 assert MARK.format(f"examples/{path.name}") in shown or path.name in ran, path.name

@@ -1,14 +1,13 @@
 """The application of the browser tests, for `tidelog serve tests.browser.stage:app`.
 
-It is the built-in one; below `/long`, with the same page, a long answer of a known text; below `/tutorial` the pages that
-tutorials write. `STAGE` is the folder of its stores.
+It is the built-in one; below `/long`, with the same page, an application of known words (`scripted.py`); below `/tutorial`
+the pages that tutorials write. `STAGE` is the folder of its stores.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +16,7 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 from starlette.responses import FileResponse
-from tests.browser.story import long_text
+from tests.browser.scripted import scripted
 
 from tidelog import Data, Source, SourceError, Sources, Tidelog, ToolEnded, ToolInput, ToolStarted
 from tidelog.apps.main import make_app
@@ -26,40 +25,11 @@ from tidelog.apps.page import page_router
 HERE = Path(__file__).parent
 STORES = f"sqlite:///{os.environ.get('STAGE', '.')}"
 CORPUS = HERE.parent / "apps" / "documents" / "corpus"
-RATE = 250.0
-"""Tokens a second of the long answer."""
 TOKEN = "s3cret"
 
 
 class Ask(BaseModel):
     question: str
-
-
-def long_app(started: Counter[str]) -> APIRouter:
-    tide = Tidelog(f"{STORES}/long.db")
-    router = APIRouter()
-    router.include_router(tide.router)
-
-    @router.post("/rag")
-    @tide.stream(default="auto")
-    async def long(ask: Ask) -> AsyncIterator[Any]:
-        started[ask.question] += 1
-        if ask.question == "fail":
-            raise SourceError("The tide is out.", code="rate_limited", retry_after=7)
-        yield Data(name="question", data=ask.question)
-        yield Sources([Source(id="s1", title="<i>Tides</i>", quote="<img src=x onerror=alert(1)>")])
-        loop = asyncio.get_running_loop()
-        due = loop.time()
-        for token in long_text(ask.question):
-            await asyncio.sleep(max(0.0, due - loop.time()))
-            yield token
-            due += 1 / RATE
-
-    @router.get("/started")
-    def count(question: str) -> int:
-        return started[question]
-
-    return router
 
 
 def check(given: Annotated[HTTPAuthorizationCredentials, Depends(HTTPBearer())]) -> None:
@@ -104,7 +74,6 @@ def tutorial() -> APIRouter:
 
 
 app: FastAPI = make_app(f"{STORES}/main.db", str(CORPUS))
-started: Counter[str] = Counter()
-app.include_router(long_app(started), prefix="/long")
+app.include_router(scripted(f"{STORES}/long.db"), prefix="/long")
 app.include_router(page_router(), prefix="/long")
 app.include_router(tutorial(), prefix="/tutorial")

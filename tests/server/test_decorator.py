@@ -550,4 +550,4 @@ def test_the_log_says_how_a_run_ended(caplog: pytest.LogCaptureFixture) -> None:
         viewer.rest()
         server.client.get("/healthz")
     assert f"run {viewer.run} ended: completed" in caplog.text
-    assert len([one for one in caplog.records if one.name == "tidelog"]) == 1, "never one line per token"
+    assert len([one for one in caplog.records if one.name == "tidelog"]) == 2, "never one line per token"

@@ -1,46 +1,82 @@
-"""What `tidelog serve` runs when no application is named: a folder of documents answers, and a page asks it."""
+"""What `tidelog serve` runs when no application is named: chat, answers from documents, an agent, and a page over them."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 
 from tidelog import Tidelog, __version__
+from tidelog.apps.agent import agent_router
+from tidelog.apps.chat import chat_router
 from tidelog.apps.library import Library
+from tidelog.apps.model import ATTEMPTS, Model
+from tidelog.apps.model_choice import Choice, choose
+from tidelog.apps.model_rag import cited
 from tidelog.apps.page import page_router
 from tidelog.apps.rag import rag_router
 from tidelog.apps.uploads import uploads_router
 
+__all__ = ["answering", "choose", "make_app", "without_secrets"]
 
-def make_app(store: str | None = None, docs: str | None = None, *, drain_timeout: float = 10.0) -> FastAPI:
-    """The built-in application: `/rag`, the page at `/`, `/about`, and the routes over runs and threads.
+APPS: Final = ("rag", "chat", "agent")
+
+
+def make_app(
+    store: str | None = None, docs: str | None = None, *, drain_timeout: float = 10.0, model: Choice | None = None
+) -> FastAPI:
+    """The built-in applications: `/chat`, `/rag`, `/agent`, `/documents`, the page at `/`, `/about`, and tidelog's routes.
 
     `store` is as for `Tidelog`; `docs` is a folder or file, None: tidelog's own README and pages. The documents are
-    read in a thread, once the application starts. `drain_timeout` (seconds) is as for `Tidelog`.
+    read in a thread, once the application starts. `drain_timeout` (seconds) is as for `Tidelog`. `model` answers; None: the
+    built-in, extractive answerer. The environment is not looked at: see `choose`.
     Raises `TidelogError` if there is nothing at `docs`.
     """
     tide = Tidelog(store, drain_timeout=drain_timeout)
     library = Library(docs)
-    app = FastAPI(title="tidelog", version=__version__, lifespan=library.lifespan)
+    attached = Model(model) if model is not None else None
+    app = FastAPI(title="tidelog", version=__version__, lifespan=partial(_lifespan, library, attached))
+    app.state.model = attached
     app.include_router(tide.router)
-    app.include_router(rag_router(tide, library))
+    tell = partial(cited, tide, attached, library) if attached is not None else None
+    app.include_router(rag_router(tide, library, tell, attempts=1 if attached is None else ATTEMPTS))
+    app.include_router(chat_router(tide, library, attached))
+    app.include_router(agent_router(tide, library, attached))
     app.include_router(uploads_router(tide, library))
     app.include_router(page_router())
 
     @app.get("/about")
     def about() -> dict[str, Any]:
-        """What this server is: version, store, documents. There is no language model."""
+        """What this server is: version, store, documents, and who answers."""
         return {
             "version": __version__,
             "store": without_secrets(tide.store_url),
             "documents": library.state(),
-            "answerer": "extractive",
-            "model": None,
+            "answerer": "extractive" if attached is None else "model",
+            "model": None if attached is None else attached.described,
+            "apps": list(APPS),
         }
 
     return app
+
+
+def answering(app: FastAPI) -> str:
+    """Who answers, for the line that tells that the server is up."""
+    model: Model | None = app.state.model
+    return "no language model is attached" if model is None else f"{model.name} answers ({model.choice.place})"
+
+
+@asynccontextmanager
+async def _lifespan(library: Library, model: Model | None, app: FastAPI) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(library.lifespan(app))
+        if model is not None:
+            await stack.enter_async_context(model.lifespan())
+        yield
 
 
 def without_secrets(url: str) -> str:

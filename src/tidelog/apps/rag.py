@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from fastapi import APIRouter, Query
@@ -22,7 +23,7 @@ LEAST_ECHO: Final = 8
 Question = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_QUESTION_CHARS)]
 Lang = Literal["en", "zh"]
 
-_SEARCHING: Final[dict[Lang, str]] = {"en": "Searching", "zh": "正在查找"}
+SEARCHING: Final[dict[Lang, str]] = {"en": "Searching", "zh": "正在查找"}
 _ANY_QUESTION: Final[dict[Lang, str]] = {"en": "", "zh": "问"}
 
 
@@ -45,30 +46,31 @@ class Found(NamedTuple):
     scored: list[Scored]
 
 
-def rag_router(tide: Tidelog, library: Library) -> APIRouter:
-    """`GET /rag?question=` and `POST /rag` over these documents."""
+def rag_router(
+    tide: Tidelog, library: Library, tell: Callable[[Ask], AsyncIterator[Any]] | None = None, *, attempts: int = 1
+) -> APIRouter:
+    """`GET /rag?question=` and `POST /rag` over these documents. `tell` makes the run of a question; None: `told`."""
     router = APIRouter()
+    tell = tell or partial(told, library)
 
     @router.get("/rag")
-    @tide.stream(default="auto")
-    async def rag(
+    @tide.stream(default="auto", message="question", attempts=attempts)
+    def rag(
         question: Annotated[Question, Query()], pace: Annotated[Pace, Query()] = 0, lang: Lang | None = None
     ) -> AsyncIterator[Any]:
         """Answer a question from the documents."""
-        async for event in told(library, Ask(question=question, pace=pace, lang=lang)):
-            yield event
+        return tell(Ask(question=question, pace=pace, lang=lang))
 
     @router.post("/rag")
-    @tide.stream(default="auto")
-    async def rag_post(ask: Ask) -> AsyncIterator[Any]:
+    @tide.stream(default="auto", message="question", attempts=attempts)
+    def rag_post(ask: Ask) -> AsyncIterator[Any]:
         """Answer a question from the documents."""
-        async for event in told(library, ask):
-            yield event
+        return tell(ask)
 
     return router
 
 
-async def told(library: Library, ask: Ask) -> AsyncIterator[Any]:
+async def told(library: Library, ask: Ask) -> AsyncGenerator[Any, None]:
     """The run of one question. The question itself is the first event, so that the log tells what was asked.
 
     Raises `SourceError` if the documents cannot be read: before the first event, so that it is a status.
@@ -76,12 +78,12 @@ async def told(library: Library, ask: Ask) -> AsyncIterator[Any]:
     index = await library.index()
     lang = ask.lang or language(ask.question)
     yield Data(name="question", data=ask.question)
-    yield Progress(task="retrieve", note=_SEARCHING[lang])
+    yield Progress(task="retrieve", note=SEARCHING[lang])
     found = await asyncio.to_thread(find, index, ask.question)
     yield Sources(found.sources)
     said = await asyncio.to_thread(extracted, index, found, ask.question, lang=lang)
     before = current_run().partial if current_run().mode == "continue" else ""
-    yield _echo(said, before)
+    yield echo(said, before)
     async for piece in paced(without(before, said), ask.pace):
         yield piece
 
@@ -115,7 +117,7 @@ def without(before: str, sentences: list[str]) -> Iterator[str]:
         skip = max(0, skip - len(sentence))
 
 
-def _echo(said: list[str], before: str) -> str:
+def echo(said: list[str], before: str) -> str:
     """The end of the earlier text once more: tidelog drops it, and then takes no chance likeness for a repetition.
 
     Raises `TidelogError` if the documents have come to say something else.

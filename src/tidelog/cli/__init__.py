@@ -38,6 +38,10 @@ def serve(
         str | None, typer.Option(help="memory: or sqlite:///file.db [sqlite:///tidelog.db]", show_default=False)
     ] = None,
     docs: Annotated[str | None, typer.Option(help="Folder or file of documents for /rag.", show_default=False)] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Language model of the built-in applications.", show_default=False),
+    ] = None,
     log_format: Annotated[Literal["text", "json"], typer.Option(help="How the log is written to stderr.")] = "text",
 ) -> None:
     """Serve your application, or the built-in ones. The first Ctrl-C lets live runs finish, the second does not."""
@@ -45,7 +49,7 @@ def serve(
     from tidelog.cli.trouble import told
 
     with told():
-        given = {"host": host, "port": port, "store": store, "docs": docs}
+        given = {"host": host, "port": port, "store": store, "docs": docs, "model": model}
         given = {name: value for name, value in given.items() if value is not None}
         serving.serve(target, given, log_format=log_format)
 

@@ -10,7 +10,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -32,10 +32,11 @@ LogFormat = Literal["text", "json"]
 
 
 class Target(NamedTuple):
-    """An application, and the URLs of the stores that are known to be its own."""
+    """An application, and the URLs of the stores that are known to be its own; `answering` tells who answers, once it is up."""
 
     app: Any
     stores: tuple[str, ...]
+    answering: Callable[[], str] | None = None
 
 
 def serve(target: str | None, given: Mapping[str, Any], *, log_format: LogFormat = "text") -> None:
@@ -48,14 +49,13 @@ def serve(target: str | None, given: Mapping[str, Any], *, log_format: LogFormat
     _log(chosen.log_level, log_format)
     if target is None:
         found = _built_in(chosen)
-    elif "docs" in given:
-        raise Trouble("--docs is for the built-in applications: leave it out, or leave out your own.", 2)
+    elif ours := next((name for name in ("docs", "model") if name in given), None):
+        raise Trouble(f"--{ours} is for the built-in applications: leave it out, or leave out your own.", 2)
     else:
         found = _load(target)
         if "store" in given and found.stores and chosen.store not in found.stores:
             raise Trouble(f"--store has no effect: {target} names its own store, {found.stores[0]}.", 2)
-    line = f"tidelog on {_url(chosen)} - {_kept(found.stores)}. Ctrl-C ends it."
-    watched = Watched(found.app, line, log_format=log_format)
+    watched = Watched(found.app, lambda: _line(chosen, found), log_format=log_format)
     try:
         server.serve(watched, host=chosen.host, port=chosen.port)
     except OSError as error:
@@ -68,7 +68,7 @@ def serve(target: str | None, given: Mapping[str, Any], *, log_format: LogFormat
 class Watched:
     """The application, watched: a start that fails is told in a sentence, and a second Ctrl-C waits for no run."""
 
-    def __init__(self, app: Any, line: str, *, log_format: LogFormat = "text") -> None:
+    def __init__(self, app: Any, line: Callable[[], str], *, log_format: LogFormat = "text") -> None:
         self._app = app
         self._line = line
         self._log_format = log_format
@@ -120,10 +120,10 @@ class Watched:
     def _started(self) -> None:
         self._up = True
         if self._log_format == "text":
-            typer.echo(self._line)
+            typer.echo(self._line())
             sys.stdout.flush()
         else:
-            logging.getLogger("tidelog").info(self._line)
+            logging.getLogger("tidelog").info(self._line())
         task, loop, before = asyncio.current_task(), asyncio.get_running_loop(), signal.getsignal(signal.SIGINT)
 
         def heard(sig: int, frame: FrameType | None) -> None:
@@ -169,8 +169,13 @@ def _format_all(log_format: LogFormat) -> None:
 def _built_in(chosen: settings.Settings) -> Target:
     if chosen.docs is not None and not Path(chosen.docs).exists():
         raise Trouble(f"There is no folder or file {chosen.docs}: --docs names your documents.", 2)
-    app = import_module(BUILT_IN).make_app(chosen.store, chosen.docs, drain_timeout=chosen.drain_timeout)
-    return Target(app, (chosen.store,))
+    ours = import_module(BUILT_IN)
+    try:
+        model = ours.choose(os.environ, chosen.model)
+    except TidelogError as error:
+        raise Trouble(str(error), 2) from None
+    app = ours.make_app(chosen.store, chosen.docs, drain_timeout=chosen.drain_timeout, model=model)
+    return Target(app, (chosen.store,), lambda: str(ours.answering(app)))
 
 
 def _load(target: str) -> Target:
@@ -203,6 +208,12 @@ def _module(name: str) -> ModuleType:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
             raise
         raise Trouble(f"There is no module {name!r} in {Path.cwd()} or among the installed packages.", 2) from None
+
+
+def _line(chosen: settings.Settings, found: Target) -> str:
+    """Where it is, who answers, and what is kept."""
+    answering = f"{found.answering()}; " if found.answering is not None else ""
+    return f"tidelog on {_url(chosen)} - {answering}{_kept(found.stores)}. Ctrl-C ends it."
 
 
 def _kept(stores: tuple[str, ...]) -> str:

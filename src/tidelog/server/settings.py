@@ -23,6 +23,8 @@ class Settings(BaseSettings):
     port: int = 8000
     docs: str | None = None
     """A folder or file of documents for `/rag`."""
+    model: str | None = None
+    """The language model of the built-in applications. Keys and addresses come from the providers' own variables."""
     drain_timeout: float = 10.0
     """Seconds that live runs get when the server goes."""
     log_level: str = "info"

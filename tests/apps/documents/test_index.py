@@ -140,6 +140,7 @@ def test_documents_come_and_go() -> None:
     third = index.add(note("The lantern hangs in the tower."), instead_of=second)
     assert (index.documents, index.chunks) == (2, 2)
     assert told(index, "lantern") == ["The lantern hangs in the tower."]
+    assert [chunk.text for chunk in index.every()] == ["The gate opens at nine.", "The lantern hangs in the tower."]
     index.remove(third)
     assert (index.documents, index.chunks) == (1, 1)
     assert told(index, "lantern") == []

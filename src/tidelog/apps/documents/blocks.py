@@ -43,7 +43,12 @@ class Block:
 
 def blocks(text: str) -> list[Block]:
     """All blocks of a text in order; they never overlap."""
-    return list(_Scan(text).blocks())
+    return list(each_block(text))
+
+
+def each_block(text: str) -> Iterator[Block]:
+    """The same, one at a time."""
+    return _Scan(text).blocks()
 
 
 def front_matter(text: str) -> str:

@@ -5,14 +5,16 @@ import re
 from bisect import bisect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Final
 
-from tidelog.apps.documents.blocks import Block, blocks
+from tidelog.apps.documents.blocks import Block, each_block
 from tidelog.apps.documents.folder import Document
 from tidelog.apps.documents.words import Language, language
 
 CHUNK_CHARS: Final = 800
 WHOLE_FACTOR: Final = 3  # code and tables are worth more whole: they are cut only beyond this many chunk sizes
+LANGUAGE_CHARS: Final = 200_000  # tell what language a document is in
 HAN_A_WORD: Final = 0.2  # a Chinese handbook of software may hold more Latin words than Chinese characters
 
 _SENTENCE_END: Final = re.compile(r"[。！？!?…]+[”」』）)\"']*|[.](?=\s)[\"')]*|\n")
@@ -59,9 +61,9 @@ class Chunk:
 def chunks(document: Document, *, size: int = CHUNK_CHARS) -> Iterator[Chunk]:
     """Yields the chunks of a document in order, of at most about `size` characters; code and tables may be longer."""
     text, title, pages = document.text, document.title, document.pages
-    spoken = language(text, han_a_word=HAN_A_WORD)
+    spoken = language(text[:LANGUAGE_CHARS], han_a_word=HAN_A_WORD)
     opened = False
-    for headings, section in _sections(blocks(text)):
+    for headings, section in _sections(each_block(text)):
         pieces = (piece for block in section for piece in _cut(text, block, size))
         for group in _packed(pieces, size, pages):
             opens = not opened and headings in ((), (title,)) and any(_is_told(text, block) for block in group)
@@ -71,11 +73,11 @@ def chunks(document: Document, *, size: int = CHUNK_CHARS) -> Iterator[Chunk]:
             yield Chunk(document.path, title, headings, text[start:end], start, end, tuple(group), opens, spoken, page)
 
 
-def _sections(found: list[Block]) -> Iterator[tuple[tuple[str, ...], list[Block]]]:
+def _sections(found: Iterable[Block]) -> Iterator[tuple[tuple[str, ...], list[Block]]]:
     """The blocks under each path of headings; a heading with nothing at all below it is its own text."""
     path: list[Block] = []
     body: list[Block] = []
-    for block in [*found, None]:
+    for block in chain(found, (None,)):
         if block is not None and block.kind != "heading":
             body.append(block)
             continue

@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 BATCH_ROWS: Final = 64
 """Chunks that are written at once while others may search: some milliseconds."""
+WORK_SECONDS: Final = 0.001
+NAP_SECONDS: Final = 0.000_05  # 0 would take the lock again before anybody else wakes up
 DEFAULT_HITS: Final = 5
 CANDIDATES: Final = 32  # chunks that bm25 proposes for the finer order
 COMMON_CHUNKS: Final = 1_000
@@ -117,6 +119,10 @@ class Index:
         """How many chunks the documents were cut into."""
         return len(self._shown.chunks)
 
+    def every(self) -> Collection[Chunk]:
+        """Every chunk as it is now; those of one document stand in order."""
+        return self._shown.chunks.values()
+
     def search(self, question: str, limit: int = DEFAULT_HITS) -> list[Hit]:
         """The best chunks for a question, best first; empty when none covers enough of what it asks."""
         weights = self.weigh(question)
@@ -195,10 +201,13 @@ class Index:
 
 
 def _politely(items: Iterable[T]) -> Iterator[T]:
-    """The items, the interpreter's lock given up before each: else the loop waits 5 ms for it at every step."""
+    """The items, with a nap now and then: whoever waits for the interpreter's lock waits 5 ms for it without."""
+    until = time.monotonic() + WORK_SECONDS
     for item in items:
-        time.sleep(0)
         yield item
+        if time.monotonic() > until:
+            time.sleep(NAP_SECONDS)
+            until = time.monotonic() + WORK_SECONDS
 
 
 def _row(number: int, chunk: Chunk) -> Row:

@@ -229,7 +229,7 @@ export class Conversation {
   }
 
   #add({ question, mode }) {
-    const turn = new Turn({ question, mode, say: this.#say, moved: () => this.#turns.includes(turn) && this.#on.changed() });
+    const turn = new Turn({ question, mode, say: this.#say, moved: (one) => this.#turns.includes(one) && this.#on.changed() });
     turn.again = (name) => this.#again(turn, name);
     this.#turns.push(turn);
     this.#list.append(turn.root);

@@ -18,7 +18,7 @@ class ToolFailed(Exception):
 
 
 class Found(NamedTuple):
-    """What a tool gives: `value` is JSON; `sources` are those that it rests on, and `value` numbers them from `first` on."""
+    """What a tool gives: `value` is JSON; `sources` are those that it rests on, which `value` numbers from 1 on."""
 
     value: Any
     sources: tuple[Source, ...] = ()
@@ -32,11 +32,19 @@ class Call(NamedTuple):
     input: dict[str, Any] | None
 
 
+class Said(NamedTuple):
+    """What a model is told of a call: its result as text, or why there is none."""
+
+    call: Call
+    text: str
+    failed: bool = False
+
+
 @dataclass(frozen=True)
 class Tool:
     """One tool: `parameters` names its arguments, all texts, and says what they are; `work` takes them by name.
 
-    `work` may raise `ToolFailed`. It gets `first`, too: the number of the next source of this run.
+    `work` may raise `ToolFailed`.
     """
 
     name: str
@@ -51,7 +59,7 @@ class Tool:
         texts = {name: {"type": "string", "description": what} for name, what in self.parameters.items()}
         return {"type": "object", "properties": texts, "required": list(self.required)}
 
-    async def run(self, given: dict[str, Any] | None, *, first: int = 1) -> Found:
+    async def run(self, given: dict[str, Any] | None) -> Found:
         """Call it. Raises `ToolFailed` for arguments that it does not take, and what `work` raises."""
         if given is None:
             raise ToolFailed("The arguments are no JSON object.")
@@ -59,4 +67,4 @@ class Tool:
             raise ToolFailed(f"There is no argument {', '.join(unknown)}; there are {', '.join(self.parameters)}.")
         if missing := [name for name in self.required if not str(given.get(name, "") or "").strip()]:
             raise ToolFailed(f"The argument {', '.join(missing)} is missing.")
-        return await self.work(first=first, **{name: str(value) for name, value in given.items() if value is not None})
+        return await self.work(**{name: str(value) for name, value in given.items() if value is not None})

@@ -73,7 +73,9 @@ def _read(text: str, title: str) -> Iterator[Table]:
         return
     lines = text.split("\n")
     if lines[0].lstrip().startswith(("```", "~~~")):
-        table = _table(csv.reader(io.StringIO("\n".join(line for line in lines if line.strip()[:3] not in ("```", "~~~")))), title)
+        table = _table(
+            csv.reader(io.StringIO("\n".join(line for line in lines if line.strip()[:3] not in ("```", "~~~")))), title
+        )
     else:
         table = _table((_cells(line) for at, line in enumerate(lines) if at != 1 and line.strip()), title)
     if table.rows and len(table.columns) > 1:
@@ -83,7 +85,9 @@ def _read(text: str, title: str) -> Iterator[Table]:
 def _table(lines: Iterator[list[str]], title: str) -> Table:
     columns = _names(next(lines, [])[:MAX_COLUMNS])
     width = len(columns)
-    rows = tuple(tuple(_cell(each) for each in (*line, *[""] * width)[:width]) for line in islice(lines, MAX_ROWS) if line)
+    rows = tuple(
+        tuple(_cell(each) for each in (*line, *[""] * width)[:width]) for line in islice(lines, MAX_ROWS) if line
+    )
     return Table(title, columns, rows)
 
 

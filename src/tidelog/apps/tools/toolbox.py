@@ -30,24 +30,28 @@ def toolbox(library: Library) -> dict[str, Tool]:
     return {tool.name: tool for tool in tools}
 
 
-def passages(hits: Iterable[Hit], first: int = 1) -> list[dict[str, Any]]:
-    """What a model is shown of the hits: each with the number by which it is cited."""
+def passages(hits: Iterable[Hit]) -> list[dict[str, Any]]:
+    """What a model is shown of the hits: each with the number by which it is cited, from 1 on."""
     return [
         {"n": n, "title": hit.chunk.title, "place": list(hit.chunk.place), "text": hit.chunk.text[:PASSAGE_CHARS]}
-        for n, hit in enumerate(hits, first)
+        for n, hit in enumerate(hits, 1)
     ]
 
 
-def numbered(sources: Iterable[Source], first: int) -> tuple[Source, ...]:
-    """The sources under ids that no earlier one of this run has."""
-    return tuple(
+def behind(found: Found, cited: int) -> Found:
+    """The same with its sources numbered behind `cited` others, which the run told before."""
+    if not found.sources or not cited:
+        return found
+    shown = [{**one, "n": one["n"] + cited} for one in found.value["passages"]]
+    sources = tuple(
         Source(id=f"s{n}", title=one.title, url=one.url, heading=one.heading, quote=one.quote, score=one.score)
-        for n, one in enumerate(sources, first)
+        for n, one in enumerate(found.sources, cited + 1)
     )
+    return Found({**found.value, "passages": shown}, sources)
 
 
 def _calculator() -> Tool:
-    async def work(expression: str, *, first: int) -> Found:
+    async def work(expression: str) -> Found:
         number = await asyncio.to_thread(calculate, expression)
         return Found({"expression": expression, "value": shown(number)})
 
@@ -61,7 +65,7 @@ def _calculator() -> Tool:
 
 
 def _clock() -> Tool:
-    async def work(place: str = "UTC", *, first: int) -> Found:
+    async def work(place: str = "UTC") -> Found:
         return Found(await asyncio.to_thread(time_in, place))
 
     return Tool(
@@ -74,11 +78,11 @@ def _clock() -> Tool:
 
 
 def _search(library: Library) -> Tool:
-    async def work(query: str, *, first: int) -> Found:
+    async def work(query: str) -> Found:
         found = await asyncio.to_thread(find, await library.index(), query)
         if not found.hits:
             return Found({"passages": [], "note": "Nothing about this was found in the documents."})
-        return Found({"passages": passages(found.hits, first)}, numbered(found.sources, first))
+        return Found({"passages": passages(found.hits)}, tuple(found.sources))
 
     return Tool(
         "search",
@@ -90,7 +94,7 @@ def _search(library: Library) -> Tool:
 
 
 def _table(library: Library) -> Tool:
-    async def work(about: str, sql: str = "", *, first: int) -> Found:
+    async def work(about: str, sql: str = "") -> Found:
         index = await library.index()
         return await asyncio.to_thread(_queried, index.every(), about, sql)
 
