@@ -185,6 +185,7 @@ def test_the_list_tells_what_there_is_and_what_may_come(tmp_path: Path) -> None:
 def test_tidelogs_own_documents_step_aside(tmp_path: Path) -> None:
     with serve(make_app("memory:")) as server:
         assert "A cursor is" in ask(server, "What is a cursor?")
+        assert server.client.get("/documents").json()["folder"]["skipped"] == []
         uploaded(server, ("gate.md", GATE))
         assert server.client.get("/about").json()["documents"] == {"state": "ready", "count": 1, "own": False}
         assert ask(server, "What is a cursor?") == "Nothing about this was found in the one document."
@@ -321,7 +322,7 @@ def test_what_holds_no_file_is_400(small: Server, request_: dict[str, Any]) -> N
 
 
 def test_a_page_of_another_site_uploads_nothing(server: Server) -> None:
-    answer = sent(server, ("gate.md", GATE), headers={"Origin": "https://elsewhere.example"})
+    answer = sent(server, ("large.md", GATE * 40_000), headers={"Origin": "https://elsewhere.example"})
     assert (answer.status_code, answer.json()["code"]) == (403, "cross_site")
     uploaded(server, ("other.md", b"x"))
     assert names(server) == ["other.md"]

@@ -13,18 +13,11 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
-from tests.browser.driving import PATIENCE, stage
+from tests.browser.driving import PATIENCE, ROOT, stage
 
 from tidelog.testing import Process
 
-FLAGS = (
-    "--no-sandbox",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-quic",
-)
+FLAGS = (ROOT / "scripts" / "chromium.flags").read_text().split()
 MISSING = "Chromium is missing. Debian: apt-get install chromium fonts-noto-cjk; elsewhere: CHROMIUM=/path/to/chromium"
 HERE = Path(__file__).parent
 

@@ -15,18 +15,31 @@ from pydantic import BaseModel
 from tests.browser.story import long_text
 
 from tidelog import (
-    Data, Finish, ReasoningDelta, ReasoningEnded, Source, SourceError, Sources, Tidelog, ToolEnded, ToolInput,
-    ToolInputDelta, ToolStarted, Usage,
+    Data,
+    Finish,
+    ReasoningDelta,
+    ReasoningEnded,
+    Source,
+    SourceError,
+    Sources,
+    Tidelog,
+    ToolEnded,
+    ToolInput,
+    ToolInputDelta,
+    ToolStarted,
+    Usage,
 )  # fmt: skip
 
 RATE = 250.0
 """Tokens a second of the long answer."""
+LEASE_PATIENCE = 2.0
+"""Seconds after which a killed server's runs are ended: less than in real life, for a test waits for it."""
 STEP_LIMIT = 30.0
 """Seconds that a tool waits for its test."""
 FAILURES = {
     "fail": SourceError("The tide is out.", code="rate_limited", retry_after=7),
     "key": SourceError("api.example.org refused the key: check OPENAI_API_KEY.", retryable=False),
-    "dead": SourceError("The model server at 127.0.0.1 cannot be reached: is it running?"),
+    "dead": SourceError("The model server cannot be reached: is it running?"),
 }
 ABOUT = {
     "version": "0",
@@ -44,7 +57,7 @@ class Ask(BaseModel):
 
 def scripted(store: str) -> APIRouter:
     """`/rag` (a long answer), `/chat` (what was said before), `/agent` (tools), `/about`; and what tests ask for."""
-    tide = Tidelog(store)
+    tide = Tidelog(store, lease_patience=LEASE_PATIENCE)
     started: Counter[str] = Counter()
     steps = Steps()
     router = APIRouter()

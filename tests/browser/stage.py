@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from starlette.responses import FileResponse
 from tests.browser.scripted import scripted
 
-from tidelog import Data, Source, SourceError, Sources, Tidelog, ToolEnded, ToolInput, ToolStarted
+from tidelog import Source, SourceError, Sources, Tidelog, ToolEnded, ToolInput, ToolStarted
 from tidelog.apps.main import make_app
 from tidelog.apps.page import page_router
 

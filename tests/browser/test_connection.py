@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import BrowserContext, Page, Route, expect
-from tests.browser.driving import LOCK, answer, ask, ended, run_of, stage, started, when
+from tests.browser.driving import LOCK, answer, ask, ended, last, run_of, shown, stage, started, when
 from tests.browser.story import TOKENS, long_text
 from tests.conftest import SOAK, count
 
@@ -29,7 +29,7 @@ window.fetch = (...given) => {
   return fetched(...given);
 };
 new MutationObserver((_, observer) => {
-  if (!document.getElementById("answer")?.textContent) return;
+  if (!document.querySelector(".answer")?.textContent) return;
   observer.disconnect();
   window.firstText = [performance.now() - asked, performance.now()];
 }).observe(document, { childList: true, subtree: true, characterData: true });
@@ -48,11 +48,11 @@ async def test_reload_at_random_tokens(context: BrowserContext, page: Page, serv
         question, at = f"reload {turn}", chance.randrange(1, TOKENS - 20)
         await page.goto(f"{server.url}/long/")
         await ask(page, question)
-        await when(page, lambda shown, at=at: shown.count(" ") >= at)  # type: ignore[misc]
+        await when(page, lambda text, at=at: text.count(" ") >= at)  # type: ignore[misc]
         await page.reload()
         await ended(page)
         assert await answer(page) == "".join(long_text(question))
-        assert await page.locator("#asked").text_content() == question
+        assert await last(page, ".asked").text_content() == question
         assert await started(page, server, question) == 1
         times.append(await page.evaluate("window.firstText"))
     since_asked, since_reload = zip(*times, strict=True)
@@ -90,12 +90,12 @@ async def test_cut_before_the_first_id_it_is_still_one_run(page: Page, server: P
 async def test_a_second_tab_watches_live(context: BrowserContext, page: Page, server: Process) -> None:
     await page.goto(f"{server.url}/long/")
     await ask(page, "two tabs")
-    await when(page, lambda shown: shown.count(" ") > 20)
+    await when(page, lambda text: text.count(" ") > 20)
     other = await context.new_page()
     await other.goto(page.url)
     seen = await when(other, bool)
-    await expect(other.locator("#turn")).to_have_attribute("data-phase", "answering")
-    await when(other, lambda shown: len(shown) > len(seen))
+    await expect(last(other)).to_have_attribute("data-phase", "answering")
+    await when(other, lambda text: len(text) > len(seen))
     await asyncio.gather(ended(page), ended(other))
     assert await answer(page) == await answer(other) == "".join(long_text("two tabs"))
 
@@ -109,10 +109,10 @@ async def test_a_second_tab_goes_on_with_the_first(context: BrowserContext, page
     await other.get_by_role("button", name="Stop").click()
     await asyncio.gather(ended(page, "stopped"), ended(other, "stopped"))
     assert await answer(page) == await answer(other)
+    stopped = await run_of(page)
     await page.get_by_role("button", name="Continue").click()
-    await expect(other).not_to_have_url(page.url)
     await asyncio.gather(ended(page), ended(other))
-    assert run_of(page) == run_of(other)
+    assert await run_of(page) == await run_of(other) != stopped
 
 
 # A connection that breaks
@@ -176,7 +176,7 @@ async def test_it_tells_that_it_is_coming_back_and_wakes_at_once(page: Page, ser
     await page.route("**/events*", refused)
     await page.goto(f"{server.url}/long/")
     await ask(page, "away")
-    await expect(page.locator("#status")).to_have_text("Connection lost; coming back")
+    await expect(last(page, ".status")).to_have_text("Connection lost; coming back")
     down = False
     await page.evaluate("dispatchEvent(new Event('online'))")
     await ended(page)
@@ -197,7 +197,7 @@ async def test_two_heartbeats_without_a_byte_are_the_end_of_a_connection(page: P
     await page.route("**/events*", silent)
     await page.goto(f"{server.url}/long/")
     await ask(page, "silent")
-    await expect(page.locator("#status")).to_have_text("Sending the question")
+    await expect(last(page, ".status")).to_have_text("Sending the question")
     await asyncio.wait_for(first.wait(), 10.0)
     await page.clock.fast_forward(29_000)
     assert len(asked) == 1
@@ -207,37 +207,40 @@ async def test_two_heartbeats_without_a_byte_are_the_end_of_a_connection(page: P
     never.set()
 
 
-@pytest.mark.parametrize(("status", "text"), [(404, "There is no such answer here"), (410, "no longer kept")])
+@pytest.mark.parametrize(("status", "text"), [(404, "There is no such conversation here"), (410, "no longer kept")])
 async def test_a_run_that_is_gone(page: Page, server: Process, status: int, text: str) -> None:
     if status == 410:
-        await page.route("**/events*", lambda route: route.fulfill(status=410, json={"code": "expired"}))
+        await page.route("**/runs/*", lambda route: route.fulfill(status=410, json={"code": "expired"}))
     await page.goto(f"{server.url}/#run={'a' * 26}")
-    await expect(page.locator("#status")).to_contain_text(text)
+    await expect(page.locator("#notice")).to_contain_text(text)
     await expect(page.locator("#stop")).to_be_hidden()
 
 
-async def test_a_failure_is_told(page: Page, server: Process) -> None:
-    await page.goto(f"{server.url}/long/")
-    await ask(page, "fail")
-    await ended(page, "failed")
-    await expect(page.locator("#status")).to_have_text("Failed: The tide is out.")
-    await expect(page.get_by_role("button", name="Retry")).to_be_visible()
+async def test_the_address_of_a_run_leads_to_its_conversation(page: Page, server: Process) -> None:
+    await page.goto(f"{server.url}/long/#chat")
+    for question in ("one", "two"):
+        await ask(page, question)
+        await ended(page)
+    run, place = await page.locator(".turn").first.get_attribute("data-run"), page.url
+    await page.goto(f"{server.url}/long/#run={run}")
+    await expect(page).to_have_url(place)
+    await expect(shown(page)).to_have_text(["one", "two"])
 
 
 async def test_after_kill_the_page_learns_the_truth(page: Page, tmp_path: Path) -> None:
     """The server is killed in mid-answer and started again: the page comes back by itself and is told `interrupted`."""
     with stage(tmp_path) as first:
-        await page.goto(first.url)
-        await ask(page, LOCK, pace="12")
-        partial = await when(page, lambda shown: len(shown) > 20)
+        await page.goto(f"{first.url}/long/#rag")
+        await ask(page, "kill")
+        partial = await when(page, lambda text: len(text) > 20)
         first.signal(signal.SIGKILL)
         first.wait()
         port = int(first.url.rpartition(":")[2])
-        await expect(page.locator("#status")).to_have_text("Connection lost; coming back")
+        await expect(last(page, ".status")).to_have_text("Connection lost; coming back")
     with stage(tmp_path, port=port):
         await ended(page, "interrupted")
         assert (await answer(page)).startswith(partial)
-        await page.locator("#pace").select_option("0")
-        await page.get_by_role("button", name="Continue").click()
+        await expect(last(page, ".trouble")).to_contain_text("Press Continue to go on from here")
+        await page.get_by_role("button", name="Retry").click()
         await ended(page)
-        assert "docks unlock --all" in await answer(page)
+        assert await answer(page) == "".join(long_text("kill"))

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from playwright.async_api import Page
+from tests.browser.driving import ask, ended, run_of, step
 
 from tidelog.testing import Process
 from tidelog.testing.frames import Parser
@@ -76,6 +77,33 @@ async def test_a_frame_taken_twice_changes_nothing(page: Page) -> None:
     assert found["once"]["position"] == 7
     assert found["gaps"] == ["gap", "gap"]
     assert found["holed"] == ""
+
+
+async def test_a_transcript_tells_what_the_frames_told(page: Page, server: Process) -> None:
+    """What an ended run shows from its transcript is what it showed live."""
+    await page.goto(f"{server.url}/long/#agent")
+    for _ in range(2):
+        await step(page, server, "both")
+    await ask(page, "both")
+    await ended(page)
+    found = await page.evaluate(
+        """async (run) => {
+          const { emptyRun, fromTranscript, take } = await import("./page/run.js");
+          const lines = await fetch(`runs/${run}/events`, { headers: { Accept: "application/x-ndjson" } });
+          const live = emptyRun(run);
+          for (const line of (await lines.text()).trim().split("\\n")) take(live, JSON.parse(line));
+          const told = fromTranscript(await (await fetch(`runs/${run}/transcript`)).json());
+          const calls = (state) => state.parts.map(({ kind, id, name, text, input, outcome, output, error }) =>
+            JSON.stringify([kind, id, name, text, input, outcome, output ?? null, error ?? null]));
+          const same = ["text", "outcome", "position", "thread"].every((name) => live[name] === told[name]);
+          return { same, live: calls(live), told: calls(told), asked: [live.data.question, told.data.question] };
+        }""",
+        await run_of(page),
+    )
+    assert found["same"] is True
+    assert found["live"] == found["told"]
+    assert [json.loads(one)[0] for one in found["live"]] == ["reasoning", "tool", "tool", "text"]
+    assert found["asked"] == ["both", "both"]
 
 
 ANSWER = """The **deposit** is `40 €`. [1] See [the site](https://example.org/a) and [2](x) [9]

@@ -51,7 +51,7 @@ class Library:
     def __init__(self, docs: str | None, *, place: str | None = None) -> None:
         self.place = place
         self.skipped: list[Skipped] = []
-        """The files of the folder that were not read, known once the index is."""
+        """The files of the named folder that were not read, known once the index is."""
         self._own = docs is None
         self._roots = own_documents() if docs is None else [Path(docs)]
         if docs is not None and not Path(docs).exists():
@@ -127,10 +127,12 @@ class Library:
             raise SourceError(f"The documents cannot be read: {error.strerror or error}.") from error
 
     def _build(self) -> Index:
-        index = Index.build(self._documents(self.skipped))
+        skipped: list[Skipped] = []
+        index = Index.build(self._documents(skipped))
         log.info("%d documents, %d passages", index.documents, index.chunks)
         if not self._own:
-            _tell_skipped(self.skipped)
+            self.skipped = skipped
+            _tell_skipped(skipped)
             self._uploaded = index
         for document in self._opened().documents():
             self._check_open()

@@ -11,16 +11,16 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import httpx2
 
 from tidelog import SourceError, Tidelog
 from tidelog.apps.model_choice import Choice
-from tidelog.apps.model_errors import cut, no_stream, refusal, unreadable, unreached
+from tidelog.apps.model_errors import cut, no_stream, refusal, unreached, unreadable
 from tidelog.apps.model_wire import AnthropicWire, Asked, Chunk, Hearing, OpenAIWire, Wire
 from tidelog.apps.tools import Call
 
@@ -193,10 +193,11 @@ def first_name(listed: bytes, choice: Choice) -> str:
     return chatting[0]
 
 
-async def _events(response: httpx2.Response, choice: Choice) -> AsyncIterator[str]:
+async def _events(response: httpx2.Response, choice: Choice) -> AsyncGenerator[str, None]:
     """The data of each event. Raises `SourceError` for one that is too large."""
     try:
-        async with contextlib.aclosing(aiter(httpx2.EventSource(response))) as events:
+        source = cast(AsyncGenerator[httpx2.ServerSentEvent, None], aiter(httpx2.EventSource(response)))
+        async with contextlib.aclosing(source) as events:
             async for event in events:
                 yield event.data
     except httpx2.SSEError as error:

@@ -108,7 +108,7 @@ export class Conversation {
         if (visit !== this.#visit) return;
         this.#on.linked(null);
         this.#reconcile(found);
-        if (first) scrollTo({ top: document.documentElement.scrollHeight });
+        if (first && this.#turns.length > 1) this.last.root.scrollIntoView();
         return;
       } catch (error) {
         if (visit !== this.#visit) return;

@@ -6,6 +6,7 @@ import { paint } from "./markdown.js";
 
 const AT_LEAST = 100; // ms: a page in the background gets no animation frames, and is read when it comes back
 const NEAR_END = 80; // px: who reads at the end of the page is kept there
+const LEAP = 0.5; // of the window's height: what grows by more at once is read from its beginning
 const SENTENCE_END = /[。！？\n]|[.!?…](?=\s)/g;
 
 export const LIVE = ["sending", "thinking", "using", "answering", "stopping"];
@@ -74,7 +75,8 @@ export class TurnView {
 
   #paint({ question, phase, status, trouble, notes, state, can }) {
     const live = LIVE.includes(phase);
-    const followed = live && innerHeight + scrollY > document.documentElement.scrollHeight - NEAR_END;
+    const height = document.documentElement.scrollHeight;
+    const followed = (live || this.root.hasAttribute("data-live")) && innerHeight + scrollY > height - NEAR_END;
     this.root.dataset.phase = phase;
     this.root.toggleAttribute("data-live", live);
     this.root.toggleAttribute("data-trouble", Boolean(trouble) || TROUBLES.includes(phase));
@@ -90,7 +92,14 @@ export class TurnView {
       if (live) this.#voiced = true;
       if (this.#voiced) this.#speakNew(state);
     }
-    if (followed) scrollTo({ top: document.documentElement.scrollHeight });
+    if (followed) this.#stay(height);
+  }
+
+  /** At the end, where the reader was. */
+  #stay(before) {
+    const height = document.documentElement.scrollHeight;
+    if (height - before > innerHeight * LEAP) this.root.scrollIntoView();
+    else if (height !== before) scrollTo({ top: height });
   }
 
   #sources(sources, live) {

@@ -83,7 +83,7 @@ def _may(action: int, first: str | None, second: str | None, *_: str | None) -> 
 
 
 def _told(error: str) -> str:
-    if "not authorized" in error or "prohibited" in error:
+    if any(word in error for word in ("not authorized", "prohibited", "authorization denied")):
         return "Only SELECT over the tables that are listed is allowed."
     if "interrupted" in error:
         return f"The query takes longer than {MAX_SECONDS:g} s."

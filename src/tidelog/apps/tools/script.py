@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final, Literal
 
 from tidelog.apps.documents import Index
@@ -33,10 +34,8 @@ def planned(index: Index, question: str) -> list[Call]:
     for number, step in enumerate(plan(question), 1):
         given: dict[str, Any] = dict(step.input)
         if step.tool == "table" and (wanted := grouping(question)) is not None:
-            try:
+            with suppress(ToolFailed):  # without a query the tool lists the tables that there are
                 given["sql"] = sql_for(wanted, named_tables(index.every(), given["about"]))
-            except ToolFailed:
-                pass  # without a query the tool lists the tables that there are
         calls.append(Call(f"c{number}", step.tool, given))
     return calls
 

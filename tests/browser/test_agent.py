@@ -1,0 +1,55 @@
+"""What the page shows of an agent at work: tool calls, reasoning, and why a model ended."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.async_api import Page, expect
+from tests.browser.driving import answer, ask, ended, last, step
+
+from tidelog.testing import Process
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_tool_calls_are_cards(page: Page, server: Process) -> None:
+    """Each with its name, what it was given and what came of it, as it happens; a reload in the middle changes nothing."""
+    await page.goto(f"{server.url}/long/#agent")
+    await ask(page, "cards")
+    calls = last(page, ".tool")
+    await expect(calls).to_have_count(1)
+    await expect(calls.first).to_have_attribute("data-state", "running")
+    await expect(last(page, ".status")).to_have_text("Using calculator")
+    await page.reload()
+    await step(page, server, "cards")
+    await expect(calls.first).to_have_attribute("data-state", "completed")
+    await expect(calls.first.locator("summary")).to_have_text("calculator12 * 7 → 84done")
+    await expect(calls.last).to_have_attribute("data-state", "running")
+    await step(page, server, "cards")
+    await ended(page)
+    await expect(calls.last.locator(".state")).to_have_text("failed")
+    await calls.last.locator("summary").press("Enter")
+    await expect(calls.last.locator("dt")).to_have_text(["Input", "Error"])
+    await expect(calls.last.locator("dd").first).to_contain_text('"table": "<b>tides</b>"')
+    await expect(calls.last.locator("dd").last).to_have_text("There is no such table.")
+    assert await answer(page) == "It is 84."
+
+
+async def test_reasoning_is_folded(page: Page, server: Process) -> None:
+    await page.goto(f"{server.url}/long/#agent")
+    await ask(page, "fold")
+    thought = last(page, ".thought")
+    await expect(thought).to_have_count(1)
+    await expect(thought).to_be_hidden()
+    await last(page).get_by_text("Reasoning").click()
+    await expect(thought).to_have_text("First the sum.\nThen the tides.")
+    for _ in range(2):
+        await step(page, server, "fold")
+    await ended(page)
+    await expect(thought).to_be_visible()
+
+
+async def test_an_answer_that_was_cut_off_says_so(page: Page, server: Process) -> None:
+    await page.goto(f"{server.url}/long/#chat")
+    await ask(page, "long")
+    await ended(page)
+    await expect(last(page, ".notes")).to_contain_text("cut off at the model's length limit")
