@@ -51,14 +51,18 @@ class LateStore(MemoryStore):
         self.flying: deque[tuple[asyncio.Future[None], Lease, Callable[[], asyncio.Future[None]]]] = deque()
 
     def append(
-        self, log: str, after: int, records: Sequence[Record], lease: Lease, head: bytes | None = None, ended: bool = False
+        self,
+        log: str,
+        after: int,
+        records: Sequence[Record],
+        lease: Lease,
+        head: bytes | None = None,
+        ended: bool = False,
     ) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         kept = list(records)
-        self.flying.append(
-            (future, lease, lambda: super(LateStore, self).append(log, after, kept, lease, head, ended))
-        )
+        self.flying.append((future, lease, lambda: super(LateStore, self).append(log, after, kept, lease, head, ended)))
         if not self.held:
             loop.call_soon(loop.call_soon, self.store_one)
         return future
@@ -95,7 +99,13 @@ class FaultyStore(MemoryStore):
         self.down = False
 
     def append(
-        self, log: str, after: int, records: Sequence[Record], lease: Lease, head: bytes | None = None, ended: bool = False
+        self,
+        log: str,
+        after: int,
+        records: Sequence[Record],
+        lease: Lease,
+        head: bytes | None = None,
+        ended: bool = False,
     ) -> asyncio.Future[None]:
         number, self.appends = self.appends, self.appends + 1
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -23,7 +23,8 @@ EXAMPLES: tuple[e.Event, ...] = (
     e.ReasoningDelta(text="\U0001f600"), e.ReasoningEnded(), e.ToolStarted(call="c", name="n", parent="p"),
     e.ToolInputDelta(call="c", json='{"q"'), e.ToolInput(call="c", input={"a": [1, 2.5, None, True]}),
     e.ToolEnded(call="c", outcome="failed", error="no"), e.Sources([e.Source("s1", "Guide", heading=("A", "B"), score=0.5)]),
-    e.Progress(task="t", done=1, total=3, note="n"), e.Data(data={"k": [1]}, name="Kind"), e.Usage(input=1, output=2), e.Finish(reason="stop", raw="end_turn"),
+    e.Progress(task="t", done=1, total=3, note="n"), e.Data(data={"k": [1]}, name="Kind"), e.Usage(input=1, output=2),
+    e.Finish(reason="stop", raw="end_turn"),
     e.RunEnded(outcome="failed", error=e.Error.of("rate_limited", retry_after=3.5), usage=e.TokenUsage(), can=("retry",)),
 )  # fmt: skip
 

@@ -30,8 +30,8 @@ from tests.parts import (
 
 from tidelog import events as e
 from tidelog import run as run_module
-from tidelog import writer as writer_module
 from tidelog import runner as runner_module
+from tidelog import writer as writer_module
 from tidelog.errors import Conflict, InvalidEvent, SourceError, TooLarge, Unavailable
 from tidelog.limits import Limits
 from tidelog.run import current

@@ -20,8 +20,8 @@ def upstream() -> Iterator[Upstream]:
     with aimock(
         says("How old", turnIndex=1, content="Four billion years, as I said of the moon.", chunkSize=6),
         says("the moon", content="It is a stone.", chunkSize=6),
-        cuts("tides", after=5, content=WHOLE, chunkSize=4),
-        says(GO_ON[:20], content="pulls the water, and the water follows it around.", chunkSize=3),
+        cuts("tides", after=6, content=WHOLE, chunkSize=4),
+        says(GO_ON[:20], content=WHOLE, chunkSize=3),
         says("deposit", systemMessage="[1] Millbrook Bicycles", content="It is 40 euros. [1]", chunkSize=4),
         says("gravity", systemMessage="No passage was found", content="The documents do not say.", chunkSize=4),
     ) as upstream:
@@ -61,11 +61,12 @@ def test_a_conversation_in_two_turns(server: Server, upstream: Upstream) -> None
 
 
 def test_continue_after_a_cut(server: Server, upstream: Upstream) -> None:
-    """The model gets its own beginning back, and repeats some of it, which is dropped."""
+    """The model gets its own beginning back, and repeats all of it, which is dropped."""
     found = events(server, "/chat", "Why tides?", thread="tides")
     assert found[-1]["outcome"] == "failed"
     partial = rebuild(found)
-    assert WHOLE.startswith(partial) and len(partial) > len("The moon pulls")
+    assert WHOLE.startswith(partial)
+    assert 8 <= len(partial) < len(WHOLE)
     more = server.client.post(f"/runs/{found[0]['run']}/continue").json()["run"]
     frames = [frame.json for frame in server.watch(f"/runs/{more}/events").rest()]
     assert text(frames) == WHOLE

@@ -260,6 +260,7 @@ def test_about(server: Server) -> None:
         "documents": {"state": "ready", "count": 5, "own": False},
         "answerer": "extractive",
         "model": None,
+        "apps": ["rag", "chat", "agent"],
     }
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.apps.talk import KINDS, Kind, choice, environ, events, of_type, problem, serving, text
-from tests.upstream.aimock import KEY, Upstream, aimock, cuts, fails, says, stalls
+from tests.apps.talk import CORPUS, KINDS, Kind, choice, events, of_type, problem, serving, text
+from tests.test_cli import free_port, popen, run
+from tests.upstream.aimock import Upstream, aimock, cuts, fails, says, stalls
 from tests.upstream.tap import tap
 
 from tidelog import SourceError, TidelogError
 from tidelog.apps.main import answering, make_app
 from tidelog.apps.model import first_name
-from tidelog.apps.model_choice import ANTHROPIC_MODEL, OPENAI_MODEL, Choice, choose
+from tidelog.apps.model_choice import ANTHROPIC_MODEL, OPENAI_MODEL, VARIABLES, Choice, choose
 from tidelog.apps.model_wire import AnthropicWire, Asked, OpenAIWire
 from tidelog.apps.tools import Call, Said
 from tidelog.testing import Server, serve
@@ -67,6 +70,7 @@ def test_nothing_attached(given: dict[str, str]) -> None:
         ({"OPENAI_BASE_URL": "secret@host"}, None, "OPENAI_BASE_URL is no address"),
         ({"OPENAI_BASE_URL": "ftp://secret@host/v1"}, None, "OPENAI_BASE_URL is no address"),
         ({"OPENAI_BASE_URL": "http://secret@host:port/"}, None, "OPENAI_BASE_URL is no address"),
+        ({"OPENAI_BASE_URL": "http://secret@a\x01b/v1"}, None, "OPENAI_BASE_URL is no address"),
         ({"OPENAI_API_KEY": "secret\n\u00e9"}, None, "OPENAI_API_KEY holds characters"),
     ],
 )
@@ -276,7 +280,10 @@ def test_what_a_provider_refuses(server: Server, question: str, status: int, cod
 def test_an_account_without_credit(upstream: Upstream) -> None:
     with serving(choice("compatible", upstream.url)) as server:
         answer = problem(server, "/chat", "broke")
-    assert (answer.status_code, answer.json()["detail"]) == (502, "The provider says that the account has no credit left.")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        502,
+        "The provider says that the account has no credit left.",
+    )
 
 
 def test_a_provider_that_is_late_is_asked_again(upstream: Upstream) -> None:
@@ -312,9 +319,7 @@ def test_stop_closes_the_connection(
         assert watching.rest()[-1].json["outcome"] == "stopped"
 
 
-def test_a_silent_server_holds_no_sources_back(
-    upstream: Upstream, kind: Kind, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_server_holds_no_sources_back(upstream: Upstream, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody knows yet whether it will answer; the sources are there all the same."""
     monkeypatch.setattr("tidelog.apps.model.HOLD", 0.1)
     with serving(choice(kind, upstream.url)) as server:
@@ -323,6 +328,15 @@ def test_a_silent_server_holds_no_sources_back(
 
 
 # Servers of other kinds
+
+
+def request(near: socket.socket) -> bytes:
+    """All of a request: a connection that is closed with bytes unread is reset."""
+    head, _, body = near.recv(65536).partition(b"\r\n\r\n")
+    length = int((re.search(rb"content-length: (\d+)", head.lower()) or [b"", b"0"])[1])
+    while len(body) < length:
+        body += near.recv(65536)
+    return head + body
 
 
 @contextlib.contextmanager
@@ -337,7 +351,7 @@ def answers(
             with contextlib.suppress(OSError):
                 near, _ = listener.accept()
                 with near:
-                    seen.append(near.recv(65536))
+                    seen.append(request(near))
                     near.sendall(
                         f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n".encode() + body
                     )
@@ -391,5 +405,40 @@ def test_servers_that_are_none(body: bytes, kind: str, status: str, words: str) 
     assert words in (found.get("detail") or found["error"]["message"])
 
 
-def test_the_tests_see_no_key_of_yours() -> None:
-    assert environ("compatible", "http://h")["OPENAI_API_KEY"] == KEY
+# The command line
+
+NO_KEYS = dict.fromkeys(VARIABLES, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "words"),
+    [
+        (["--model", "gpt-5.4"], {}, "The model gpt-5.4 needs a key or a server"),
+        ([], {"TIDELOG_MODEL": "gpt-5.4"}, "The model gpt-5.4 needs a key or a server"),
+        (["--model", "gpt-5.4"], {"ANTHROPIC_API_KEY": "a"}, "needs OPENAI_API_KEY"),
+        (["app:app", "--model", "gpt-5.4"], {}, "--model is for the built-in applications"),
+    ],
+)
+def test_a_model_that_cannot_be_is_told_at_once(
+    tmp_path: Path, arguments: list[str], env: dict[str, str], words: str
+) -> None:
+    code, out, err = run("serve", *arguments, folder=tmp_path, **{**NO_KEYS, **env})
+    assert (code, out) == (2, "")
+    assert words in err
+
+
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        ({}, "no language model is attached"),
+        ({"ANTHROPIC_API_KEY": "a", "TIDELOG_MODEL": "claude-opus-5"}, "claude-opus-5 answers (api.anthropic.com)"),
+    ],
+)
+def test_the_first_line_tells_who_answers(tmp_path: Path, env: dict[str, str], words: str) -> None:
+    command = ("serve", "--store", "memory:", "--docs", str(CORPUS), "--port", str(free_port()))
+    with popen(command, tmp_path, env={**NO_KEYS, **env}) as process:
+        assert process.stdout is not None
+        try:
+            assert f" - {words}; prompts and answers are kept in memory" in process.stdout.readline()
+        finally:
+            process.kill()

@@ -1,6 +1,7 @@
 """An application with the routes of the built-in ones, whose words are known: what a page must show of it can be said exactly.
 
-It claims that a model is attached. Its agent's tools wait until the test lets them go on.
+It claims that a model is attached. Its agent's tools, and the answers to
+"hold …", wait until the test lets them go on.
 """
 
 from __future__ import annotations
@@ -28,14 +29,17 @@ from tidelog import (
     ToolInputDelta,
     ToolStarted,
     Usage,
+    current_run,
 )  # fmt: skip
 
-RATE = 250.0
+RATE = 500.0
 """Tokens a second of the long answer."""
 LEASE_PATIENCE = 2.0
 """Seconds after which a killed server's runs are ended: less than in real life, for a test waits for it."""
+HELD = 40
+"""Tokens after which the answer to "hold …" waits for its test."""
 STEP_LIMIT = 30.0
-"""Seconds that a tool waits for its test."""
+"""Seconds that a run waits for its test."""
 FAILURES = {
     "fail": SourceError("The tide is out.", code="rate_limited", retry_after=7),
     "key": SourceError("api.example.org refused the key: check OPENAI_API_KEY.", retryable=False),
@@ -71,7 +75,13 @@ def scripted(store: str) -> APIRouter:
             raise FAILURES[ask.question]
         yield Data(name="question", data=ask.question)
         yield Sources([Source(id="s1", title="<i>Tides</i>", quote="<img src=x onerror=alert(1)>")])
-        async for token in paced(long_text(ask.question)):
+        tokens = without(current_run().partial, long_text(ask.question))
+        if ask.question.startswith("hold"):
+            for token in tokens[:HELD]:
+                yield token
+            await steps.next(ask.question)
+            tokens = tokens[HELD:]
+        async for token in paced(tokens):
             yield token
 
     @router.post("/chat")
@@ -132,6 +142,13 @@ class Steps:
 
     def _of(self, question: str) -> asyncio.Semaphore:
         return self._steps.setdefault(question, asyncio.Semaphore(0))
+
+
+def without(before: str, tokens: list[str]) -> list[str]:
+    """The tokens behind this text, which is made of the first of them."""
+    while before and tokens:
+        before, tokens = before.removeprefix(tokens[0]), tokens[1:]
+    return tokens
 
 
 async def paced(tokens: list[str]) -> AsyncIterator[str]:

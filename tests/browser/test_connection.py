@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import BrowserContext, Page, Route, expect
-from tests.browser.driving import LOCK, answer, ask, ended, last, run_of, shown, stage, started, when
+from tests.browser.driving import answer, ask, ended, last, run_of, shown, stage, started, step, when
+from tests.browser.scripted import HELD
 from tests.browser.story import TOKENS, long_text
 from tests.conftest import SOAK, count
 
@@ -87,32 +88,31 @@ async def test_cut_before_the_first_id_it_is_still_one_run(page: Page, server: P
     assert await started(page, server, question) == 1
 
 
-async def test_a_second_tab_watches_live(context: BrowserContext, page: Page, server: Process) -> None:
+async def test_a_second_tab_watches_live_and_goes_on_with_the_first(
+    context: BrowserContext, page: Page, server: Process
+) -> None:
+    """What one tab stops, continues or asks next, the other shows."""
     await page.goto(f"{server.url}/long/")
-    await ask(page, "two tabs")
-    await when(page, lambda text: text.count(" ") > 20)
+    await ask(page, "hold tabs")
+    whole = "".join(long_text("hold tabs"))
+    seen = await when(page, lambda text: text.count(" ") >= HELD)
     other = await context.new_page()
     await other.goto(page.url)
-    seen = await when(other, bool)
+    assert await when(other, lambda text: text.count(" ") >= HELD) == seen
     await expect(last(other)).to_have_attribute("data-phase", "answering")
-    await when(other, lambda text: len(text) > len(seen))
-    await asyncio.gather(ended(page), ended(other))
-    assert await answer(page) == await answer(other) == "".join(long_text("two tabs"))
-
-
-async def test_a_second_tab_goes_on_with_the_first(context: BrowserContext, page: Page, server: Process) -> None:
-    await page.goto(server.url)
-    await ask(page, LOCK, pace="12")
-    await when(page, bool)
-    other = await context.new_page()
-    await other.goto(page.url)
     await other.get_by_role("button", name="Stop").click()
     await asyncio.gather(ended(page, "stopped"), ended(other, "stopped"))
-    assert await answer(page) == await answer(other)
     stopped = await run_of(page)
     await page.get_by_role("button", name="Continue").click()
+    await when(page, lambda text: text.count(" ") >= 2 * HELD)
+    assert (await when(other, lambda text: text.count(" ") >= 2 * HELD)).startswith(seen)
+    await step(page, server, "hold tabs")
     await asyncio.gather(ended(page), ended(other))
+    assert await answer(page) == await answer(other) == whole
     assert await run_of(page) == await run_of(other) != stopped
+    await ask(other, "fail")
+    await expect(shown(page)).to_have_text(["hold tabs", "fail"])
+    await asyncio.gather(ended(page, "failed"), ended(other, "failed"))
 
 
 # A connection that breaks
@@ -231,16 +231,17 @@ async def test_after_kill_the_page_learns_the_truth(page: Page, tmp_path: Path) 
     """The server is killed in mid-answer and started again: the page comes back by itself and is told `interrupted`."""
     with stage(tmp_path) as first:
         await page.goto(f"{first.url}/long/#rag")
-        await ask(page, "kill")
-        partial = await when(page, lambda text: len(text) > 20)
+        await ask(page, "hold kill")
+        partial = await when(page, lambda text: text.count(" ") >= HELD)
         first.signal(signal.SIGKILL)
         first.wait()
         port = int(first.url.rpartition(":")[2])
         await expect(last(page, ".status")).to_have_text("Connection lost; coming back")
-    with stage(tmp_path, port=port):
+    with stage(tmp_path, port=port) as second:
         await ended(page, "interrupted")
-        assert (await answer(page)).startswith(partial)
+        assert await answer(page) == partial
         await expect(last(page, ".trouble")).to_contain_text("Press Continue to go on from here")
-        await page.get_by_role("button", name="Retry").click()
+        await step(page, second, "hold kill")
+        await page.get_by_role("button", name="Continue").click()
         await ended(page)
-        assert await answer(page) == "".join(long_text("kill"))
+        assert await answer(page) == "".join(long_text("hold kill"))

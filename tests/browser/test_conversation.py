@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, expect
 from tests.browser.driving import answer, ask, ended, last, run_of, shown, step, when
+from tests.browser.scripted import HELD
 from tests.browser.story import long_text
 
 from tidelog.testing import Process
@@ -39,18 +40,20 @@ async def test_another_device_shows_the_same_and_follows_live(
     page: Page, device: BrowserContext, server: Process
 ) -> None:
     await page.goto(f"{server.url}/long/")
-    for question in ("device one", "device two"):
+    for question in ("hold one", "hold two"):
         await ask(page, question)
-        await when(page, lambda text: text.count(" ") > 20)
-        if question == "device one":
+        await when(page, lambda text: text.count(" ") >= HELD)
+        if question == "hold one":
             await page.get_by_role("button", name="Stop").click()
             await ended(page, "stopped")
     other = await device.new_page()
     await other.goto(page.url)
-    await expect(shown(other)).to_have_text(["device one", "device two"])
+    await expect(shown(other)).to_have_text(["hold one", "hold two"])
+    await expect(other.locator(".status").first).to_contain_text("Stopped")
     await expect(last(other)).to_have_attribute("data-phase", "answering")
+    await step(page, server, "hold two")
     await asyncio.gather(ended(page), ended(other))
-    assert await answer(other) == await answer(page) == "".join(long_text("device two"))
+    assert await answer(other) == await answer(page) == "".join(long_text("hold two"))
     await device.close()
 
 

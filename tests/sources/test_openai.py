@@ -96,10 +96,9 @@ class TestInstances:
 
     async def test_high_level_responses(self) -> None:
         [case] = [case for case in RESPONSES if case["name"] == "two calls with streamed arguments, after text"]
-        async with replaying(case["chunks"]) as client:
-            async with client.responses.stream(model=MODEL, input="") as stream:
-                chunks: list[Any] = [event async for event in stream]
-                chunks.append(await stream.get_final_response())
+        async with replaying(case["chunks"]) as client, client.responses.stream(model=MODEL, input="") as stream:
+            chunks: list[Any] = [event async for event in stream]
+            chunks.append(await stream.get_final_response())
         assert told(chunks) == case["events"]
 
     def test_every_event_of_responses_is_taken(self) -> None:

@@ -67,7 +67,9 @@ def make_app(
 def answering(app: FastAPI) -> str:
     """Who answers, for the line that tells that the server is up."""
     model: Model | None = app.state.model
-    return "no language model is attached" if model is None else f"{model.name} answers ({model.choice.place})"
+    if model is None:
+        return "no language model is attached"
+    return f"{model.name} answers ({model.choice.place})" if model.is_known else f"{model.name} has not answered yet"
 
 
 @asynccontextmanager

@@ -104,6 +104,11 @@ class Model:
         return self._name or f"the model at {self.choice.place}"
 
     @property
+    def is_known(self) -> bool:
+        """Whether the name is the model's own."""
+        return self._name is not None
+
+    @property
     def described(self) -> dict[str, str]:
         """For `/about`."""
         return {"name": self.name, "provider": self.choice.provider}

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 from urllib.parse import unquote, urlsplit
 
+import httpx2
+
 from tidelog import TidelogError
 
 Provider = Literal["openai", "anthropic", "compatible"]
@@ -89,8 +91,8 @@ def _address(url: str, variable: str) -> tuple[str, tuple[str, str] | None]:
     """The URL without its credentials, and these. The error does not show them."""
     try:
         parts = urlsplit(url)
-        port, host = parts.port, parts.hostname
-    except ValueError:
+        port, host = parts.port, httpx2.URL(url).host
+    except (ValueError, httpx2.InvalidURL):
         port, host, parts = None, None, urlsplit("")
     if parts.scheme not in ("http", "https") or not host:
         raise _error(f"{variable} is no address of a server: it must look like http://127.0.0.1:11434/v1.")

@@ -75,6 +75,8 @@ class LangChain:
             return self._events.feed(chunk)
         if kind in EVENTS:
             return self._protocol.feed(chunk)
+        if isinstance(kind, str) and self._protocol.open:
+            return ()
         if (chunk.get("type") == "event" and "method" in chunk) or {"type", "ns", "data"} <= chunk.keys():
             return self._graph.feed(chunk)
         if isinstance(chunk.get("ops"), list):
@@ -113,7 +115,7 @@ class LangChain:
             elif key in ("steps", "intermediate_steps"):
                 for step in value:
                     yield from self._done(step)
-            elif not messages_of(value):
+            elif key != "messages" and not messages_of(value):
                 rest[key] = value
         if rest:
             yield e.Data(data=plain(rest))

@@ -81,13 +81,17 @@ class Calls:
         self._parts = parts
         self._calls: dict[str, Call] = {}
         """The last call with each of the provider's ids, in the order in which they came."""
+        self._names: set[str] = set()
         self._runs: dict[str, Call] = {}
         """The calls that runs of tools serve."""
 
     def new(self, id: str | None) -> Call:
         """A call that begins: named by the provider's id, unless there is none or it was used before."""
-        call = Call(id if id and id not in self._calls else self._parts.call())
-        self._calls[id or call.call] = call
+        name = id or self._parts.call()
+        while name in self._names:
+            name = self._parts.call()
+        self._names.add(name)
+        call = self._calls[id or name] = Call(name)
         return call
 
     def of(self, id: str | None) -> Call | None:

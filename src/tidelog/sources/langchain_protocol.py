@@ -28,14 +28,21 @@ class Protocol:
     def __init__(self, messages: Messages) -> None:
         self._messages = messages
         self._started = 0
+        self._open = 0
         self._heard: set[tuple[str, Any]] = set()
         """The blocks of which something has streamed."""
+
+    @property
+    def open(self) -> bool:
+        """Whether a message is on its way."""
+        return self._open > 0
 
     def feed(self, event: Any, key: str | None = None) -> Iterable[e.Event]:
         """The events of this event. Raises `SourceError` for an `error`."""
         name = get(event, "event")
         if name == "message-start":
             self._started += 1
+            self._open += 1
         key = key or f"message {self._started}"
         if name == "message-start":
             self._messages.begin(key, get(event, "id"))
@@ -98,6 +105,7 @@ class Protocol:
             yield from known.give(get(content, "args"))
 
     def _finish(self, event: Any, key: str) -> Iterator[e.Event]:
+        self._open -= 1
         about = get(event, "metadata")
         reason = get(event, "reason")
         yield from self._messages.told(

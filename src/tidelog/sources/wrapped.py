@@ -15,7 +15,9 @@ def wrapped(library: str, stream: Any) -> AsyncIterator[Chunk] | Iterator[Chunk]
         return _async(library, stream)
     if hasattr(stream, "__iter__") and not isinstance(stream, str | bytes | dict):
         return _sync(library, stream)
-    raise InvalidRequest(f"{type(stream).__name__} is no stream: pass the iterator itself, not a coroutine or its result.")
+    raise InvalidRequest(
+        f"{type(stream).__name__} is no stream: pass the iterator itself, not a coroutine or its result."
+    )
 
 
 async def _async(library: str, stream: AsyncIterable[Any]) -> AsyncIterator[Chunk]:

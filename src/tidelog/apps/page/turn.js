@@ -9,6 +9,7 @@ import { Watch } from "./watch.js";
 const LINK_GRACE = 700; // ms: a connection that is back by then was never worth a word
 const GONE = { 404: "not_found", 410: "expired" };
 const CUTS = ["length", "content_filter", "refusal"]; // finish reasons that a reader must know
+const ANSWERERS = ["extractive", "scripted"]; // who answers where no model is attached
 
 export class Turn {
   phase = "sending";
@@ -167,7 +168,7 @@ export class Turn {
     const { usage, finish } = state;
     const counted = usage && usage.source !== "unknown" && usage.input + usage.output > 0;
     return [
-      state.data.answerer === "extractive" ? say("by_extractive") : "",
+      ANSWERERS.includes(state.data.answerer) ? say(`by_${state.data.answerer}`) : "",
       finish?.model ?? "",
       CUTS.includes(finish?.reason) ? say(`finish_${finish.reason}`) : "",
       counted ? say("usage", usage.input, usage.output, usage.source === "estimated") : "",

@@ -33,7 +33,7 @@ const WORDS = {
     pace0: "all at once",
     examples_rag: ["What happens when I reload the page?", "What is a cursor?", "What happens after a crash?"],
     examples_chat: ["What is a run?", "What happens when I close the tab?"],
-    examples_agent: ["12 * (7 + 5)", "What time is it in Tokyo?", "Search: what is a cursor?"],
+    examples_agent: ["What is 12 * (7 + 5)?", "Average revenue by region", "What time is it in Tokyo?"],
 
     drawer: "Conversations and documents",
     recent: "Conversations",
@@ -107,6 +107,7 @@ const WORDS = {
     busy: "Another question of this conversation is being answered: here it is. Yours waits below; send it when that one has ended.",
     wait: "Wait until the answer is complete, or stop it; then send your question.",
     by_extractive: "quoted by the built-in answerer",
+    by_scripted: "by a script, without a model",
     finish_length: "cut off at the model's length limit: Continue goes on",
     finish_content_filter: "withheld by the provider's filter",
     finish_refusal: "the model declined to answer",
@@ -156,7 +157,7 @@ const WORDS = {
     pace0: "一次显示",
     examples_rag: ["刷新页面之后答案还在吗？", "什么是游标？", "怎样用自己的文档？"],
     examples_chat: ["什么是游标？", "关掉标签页会怎么样？"],
-    examples_agent: ["12 * (7 + 5)", "东京现在几点？", "搜索：什么是游标？"],
+    examples_agent: ["12 * (7 + 5) 等于多少？", "东京现在几点？", "搜索什么是游标"],
 
     drawer: "对话和文档",
     recent: "对话",
@@ -230,6 +231,7 @@ const WORDS = {
     busy: "本次对话中的另一个问题正在回答，显示如下。您的问题留在输入框中，等它结束后再发送。",
     wait: "请等回答完成，或先停止它，再发送问题。",
     by_extractive: "由内置的摘录式回答引用",
+    by_scripted: "由脚本完成，没有模型",
     finish_length: "达到模型的长度上限而中断，可按“继续”",
     finish_content_filter: "被提供方的过滤器拦下",
     finish_refusal: "模型拒绝回答",

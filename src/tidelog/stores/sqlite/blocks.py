@@ -14,6 +14,7 @@ from hashlib import blake2b
 from struct import Struct
 from typing import Final, NamedTuple
 
+from tidelog.errors import InvalidRequest
 from tidelog.log import Record
 from tidelog.seams import RECORD_COST, Page
 
@@ -24,6 +25,7 @@ _header: Final = Struct("<dI")
 _entry: Final = Struct("<QIIIIII")
 _mark: Final = Struct("<Q")
 
+ENTRY_BYTES: Final = _entry.size
 pack_entry = _entry.pack
 """The bytes of an entry: mark, log, epoch, first, records, offset, size."""
 
@@ -55,8 +57,19 @@ class Entry(NamedTuple):
 
 
 def mark_of(name: str) -> int:
-    """The log's name as 63 bits. The file refuses two logs of one mark; bells may share one."""
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") >> 1
+    """The log's name as 63 bits. The file refuses two logs of one mark; bells may share one.
+
+    Raises `InvalidRequest` for what is no text.
+    """
+    return int.from_bytes(blake2b(encode_text(name), digest_size=8).digest(), "little") >> 1
+
+
+def encode_text(text: str) -> bytes:
+    """The text in UTF-8. Raises `InvalidRequest` for a lone surrogate, which the file could not hold."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"{text!r} is no text that can be stored.") from None
 
 
 def mark_bytes(mark: int) -> bytes:
@@ -89,19 +102,13 @@ def entries(index: bytes, mark: int) -> Iterator[Entry]:
     """The entries of a log in an index, in order."""
     sought, at = _mark.pack(mark), -1
     while (at := index.find(sought, at + 1)) >= 0:
-        if at % _entry.size == 0:
+        if at % ENTRY_BYTES == 0:
             yield Entry(at, *_entry.unpack_from(index, at)[1:])
 
 
 def marks(index: bytes) -> set[int]:
     """The marks of all logs in an index."""
     return {entry[0] for entry in _entry.iter_unpack(index)}
-
-
-def blank(index: bytearray, data: bytearray, entry: Entry) -> None:
-    """Remove a block and its entry from a segment, in place."""
-    index[entry.at : entry.at + _entry.size] = bytes(_entry.size)
-    data[entry.offset : entry.offset + entry.size] = bytes(entry.size)
 
 
 def _decode(block: Block, after: int) -> Iterator[Record]:

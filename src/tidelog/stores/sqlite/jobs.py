@@ -1,16 +1,15 @@
-"""What is done inside a transaction beside appending: open, post, take, drop, expire, close. Runs in the writer thread.
+"""What is done inside a transaction beside appending and removing: open, post, take, enter, close. Runs in the writer thread.
 
-A job that refuses raises before it writes: the transaction of its group goes on.
+A job that raises is undone, and the transaction of its group goes on.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from tidelog.errors import Conflict, Mismatch
-from tidelog.stores.sqlite.blocks import SEQ_BITS, Block, blank, entries, mark_bytes
+from tidelog.stores.sqlite.blocks import SEQ_BITS, Block
 from tidelog.stores.sqlite.commit import Transaction
 from tidelog.stores.sqlite.reading import Found, blocks_behind, find, last_of
 
@@ -108,27 +107,6 @@ def take(claim: Claim, do: Transaction) -> Taken:
     return Taken(found.id, found.epoch + 1, head)
 
 
-def drop(name: str, mark: int, do: Transaction) -> bool:
-    """Remove every byte of the log; whether there was one."""
-    do.execute("DELETE FROM expired WHERE name = ?", (name,))
-    found = find(do.execute, name, mark)
-    if found is None:
-        return False
-    _remove(do, found, mark)
-    return True
-
-
-def expire(before: float, limit: int, do: Transaction) -> Sequence[str]:
-    """Drop up to `limit` logs that ended before this time and keep their names; the oldest first."""
-    old = do.execute("SELECT name, mark FROM logs WHERE ended < ? ORDER BY ended LIMIT ?", (before, limit)).fetchall()
-    for name, mark in old:
-        found = find(do.execute, name, mark)
-        if found is not None:
-            _remove(do, found, mark)
-            do.execute("INSERT OR IGNORE INTO expired VALUES (?)", (name,))
-    return [name for name, _ in old]
-
-
 def close(do: Transaction) -> None:
     """Give up the lease. What is live is chunked: our segments can go, unless we were declared dead and know of nothing live."""
     if do.execute("UPDATE owners SET dead = 1 WHERE id = ? AND NOT dead RETURNING 1", (do.row,)).get:
@@ -174,15 +152,3 @@ def _clear(do: Transaction, owner: int) -> None:
     if not do.execute("SELECT EXISTS (SELECT 1 FROM logs WHERE lease = ?)", (owner,)).get:
         do.execute("DELETE FROM journal WHERE owner = ?", (owner,))
         do.execute("DELETE FROM owners WHERE id = ? AND dead", (owner,))
-
-
-def _remove(do: Transaction, found: Found, mark: int) -> None:
-    do.execute("DELETE FROM chunks WHERE id >= ? AND id < ?", (found.id << SEQ_BITS, (found.id + 1) << SEQ_BITS))
-    do.execute("DELETE FROM logs WHERE id = ?", (found.id,))
-    segments = do.execute("SELECT id, idx, data FROM journal WHERE instr(idx, ?)", (mark_bytes(mark),))
-    for segment, index, data in segments.fetchall():
-        cleared, blanked = bytearray(index), bytearray(data)
-        for entry in entries(index, mark):
-            blank(cleared, blanked, entry)
-        do.execute("UPDATE journal SET idx = ?, data = ? WHERE id = ?", (cleared, blanked, segment))
-    do.ring(mark)

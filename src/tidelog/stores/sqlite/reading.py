@@ -125,6 +125,11 @@ def leased(execute: Execute, owner: int) -> set[int] | None:
     return {log for (log,) in execute("SELECT id FROM logs WHERE lease = ?", (owner,))}
 
 
+def gone(execute: Execute) -> Sequence[int]:
+    """The numbers of the dropped logs that have bytes left."""
+    return [log for (log,) in execute("SELECT id FROM gone")]
+
+
 def is_expired(execute: Execute, name: str) -> bool:
     """Whether retention dropped a log of this name."""
     return bool(execute("SELECT EXISTS (SELECT 1 FROM expired WHERE name = ?)", (name,)).get)

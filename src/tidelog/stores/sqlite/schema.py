@@ -55,6 +55,19 @@ MIGRATIONS: Final = (
     );
     CREATE TABLE expired (name TEXT PRIMARY KEY) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE gone (                     -- logs that were dropped, until their last byte is removed
+        id INTEGER PRIMARY KEY,             -- logs.id
+        mark INTEGER NOT NULL
+    );
+    ALTER TABLE expired RENAME TO expired_before;
+    CREATE TABLE expired (                  -- names of logs that retention dropped: the last removal.EXPIRED_NAMES
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE
+    );
+    INSERT INTO expired (name) SELECT name FROM expired_before;
+    DROP TABLE expired_before;
+    """,
 )
 """What makes version n + 1 of the file from version n."""
 

@@ -5,13 +5,17 @@ number of logs. A log's records move to a chunk of their own every second, every
 nobody needs are deleted. This process keeps in memory, for each log that it writes, at least what is not chunked: who
 reads there touches no thread.
 
-    loop      store.py     what callers see: bells, reads, other processes' changes
+    loop      store.py     what callers see: bells, reads, other processes' changes;  sweeper.py  drops and expiry
               journal.py   what gathers and when it is committed;  live.py  a log's window
-    threads   writer.py    executes commit.py and jobs.py;  readers run reading.py
+    threads   writer.py    executes commit.py, jobs.py and removal.py;  readers run reading.py
     pure      blocks.py    the bytes;  schema.py  the tables and the address
 
 What is stored survives the process (`kill -9`). A power cut may cost the commits since the last sync with
 `synchronous=NORMAL`, the default, never their order; `synchronous=FULL` syncs each group commit.
+
+What is dropped or expires is gone for readers at once; its bytes leave the file a few megabytes at a time, so that others
+may write in between. If the process ends meanwhile, the next to open the file goes on. Of the names of expired logs the
+last million stay known (`removal.EXPIRED_NAMES`): earlier ones are `not_found` again.
 """
 
 from __future__ import annotations
@@ -29,14 +33,15 @@ from tidelog.errors import Unavailable
 from tidelog.log import Lease, Record, Tail
 from tidelog.seams import BATCH_BYTES, Page, Window
 from tidelog.stores.sqlite import blocks, jobs, reading
-from tidelog.stores.sqlite.blocks import Block, mark_of
+from tidelog.stores.sqlite.blocks import Block, encode_text, mark_of
 from tidelog.stores.sqlite.journal import Journal
 from tidelog.stores.sqlite.live import Live
 from tidelog.stores.sqlite.schema import parse, prepare
+from tidelog.stores.sqlite.sweeper import Sweeper
 from tidelog.stores.sqlite.writer import Checkpointer, Readers, Writer
 
-EXPIRE_SLICE: Final = 16
-"""Logs that one transaction drops, so that appends need not wait for all."""
+RESCAN: Final = 1.0
+"""Seconds until the changes of other processes are read again after that failed."""
 
 _log = logging.getLogger("tidelog.stores.sqlite")
 
@@ -56,12 +61,14 @@ class SqliteStore:
         self._beats: dict[int, tuple[int, float]] = {}  # other owners: beat, and since when it stands
         self._scanning: asyncio.Task[None] | None = None
         self._scan_again = False
+        self._rescan: asyncio.TimerHandle | None = None
 
     async def start(self, owner: str) -> None:
         self._owner = owner
         self._loop = loop = asyncio.get_running_loop()
         self._readers = Readers(self._place)
         self._journal = Journal(lambda commit: self._writer.put(commit))
+        self._sweeper = Sweeper(run=self._run, read=self._read, empty=self._empty, gone=self._gone)
         self.append = self._journal.append  # type: ignore[method-assign]  # a call less for each event
         try:
             entered = await loop.run_in_executor(None, self._enter)
@@ -69,8 +76,15 @@ class SqliteStore:
             self._readers.close()
             raise
         self._journal.row = entered
-        self._journal.seen = (await self._readers.read(reading.changes, 0, 0)).seen
+        try:
+            self._journal.seen = (await self._readers.read(reading.changes, 0, 0)).seen
+            left = await self._readers.read(reading.gone)
+        except BaseException:
+            await self._leave()
+            raise
         self._open = True
+        if left:
+            self._sweeper.go_on(left)
 
     async def aclose(self) -> None:
         if not self._open:
@@ -80,11 +94,10 @@ class SqliteStore:
             await self._journal.close(jobs.close)
         except Unavailable as error:
             _log.warning("the store could not be closed properly: %s", error)
+        await self._sweeper.ended()
         if self._scanning is not None:
             await asyncio.wait([self._scanning])
-        closed = self._loop.create_future()
-        self._writer.stop(partial(self._close_file, closed))
-        await closed
+        await self._leave()
         for log in tuple(self._journal.live):
             self._journal.forget(log)
         self._ring_all()
@@ -93,6 +106,7 @@ class SqliteStore:
         self, log: str, head: bytes, *, records: Sequence[Record] = (), principal: str = "",
         key: str | None = None, fingerprint: bytes | None = None,
     ) -> str:  # fmt: skip
+        encode_text(principal + (key or ""))
         first = Block(1, len(records), 1, blocks.encode(records))
         birth = jobs.Birth(log, mark_of(log), head, first, principal, key, fingerprint)
         return str((await self._run(partial(jobs.open_log, birth), partial(self._born, birth, tuple(records))))[0])
@@ -127,9 +141,7 @@ class SqliteStore:
 
     async def drop(self, log: str) -> None:
         self._journal.forget(log)
-        mark = mark_of(log)
-        if await self._run(partial(jobs.drop, log, mark), lambda _: self._ring(mark)):
-            await asyncio.wrap_future(self._checkpointer.truncate())
+        await self._sweeper.drop(log)
 
     def changed(self, log: str) -> Bell:
         live = self._journal.live.get(log)
@@ -142,17 +154,13 @@ class SqliteStore:
         return bell
 
     async def list(self, prefix: str, principal: str | None, limit: int) -> Sequence[tuple[str, Tail]]:
+        encode_text(prefix + (principal or ""))
         found = await self._read(reading.listed, prefix, principal, limit, self._journal.row)
         live = self._journal.live
         return [(name, live[name].tail() if name in live else tail) for name, tail in found]
 
     async def expire(self, before: float) -> Sequence[str]:
-        dropped: list[str] = []
-        while names := await self._run(partial(jobs.expire, before, EXPIRE_SLICE), self._expired):
-            dropped += names
-        if dropped:
-            await asyncio.wrap_future(self._checkpointer.truncate())
-        return dropped
+        return await self._sweeper.expire(before)
 
     async def orphans(self, patience: float) -> Sequence[str]:
         seen = await self._read(reading.owners)
@@ -207,7 +215,7 @@ class SqliteStore:
         self._watch()
         self._ring(live.mark)
 
-    def _expired(self, names: Sequence[str]) -> None:
+    def _gone(self, names: Sequence[str]) -> None:
         for name in names:
             self._journal.forget(name)
             self._ring(mark_of(name))
@@ -247,6 +255,9 @@ class SqliteStore:
                 self._journal.seen = max(self._journal.seen, changes.seen)
         except Unavailable as error:
             _log.warning("changes of other processes could not be read: %s", error)
+            if self._rescan is not None:
+                self._rescan.cancel()
+            self._rescan = self._loop.call_later(RESCAN, self._foreign)
         finally:
             self._scanning = None
 
@@ -290,6 +301,10 @@ class SqliteStore:
             raise Unavailable("The store is closed.")
         return await self._readers.read(what, *args)
 
+    async def _empty(self) -> bool:
+        emptied: bool = await asyncio.wrap_future(self._checkpointer.truncate())
+        return emptied
+
     def _enter(self) -> int:
         """Open the file and take a lease; in a thread."""
         prepare(self._place)
@@ -309,6 +324,12 @@ class SqliteStore:
         except BaseException:
             self._checkpointer.close()
             raise
+
+    async def _leave(self) -> None:
+        """End the threads and close the file."""
+        closed = self._loop.create_future()
+        self._writer.stop(partial(self._close_file, closed))
+        await closed
 
     def _close_file(self, closed: asyncio.Future[None]) -> None:
         """In the writer thread, at its end."""

@@ -50,9 +50,9 @@ class Writer:
         self._fenced = fenced
         self._watched = watched
         self._long = long
-        self._connection = connect(place)
-        self._connection.set_wal_hook(self._grown)
-        self._version = self._data_version()
+        self._broken = False
+        """The connection is of no use any more."""
+        self._connect()
         self._queue: SimpleQueue[Commit | Callable[[], None] | None] = SimpleQueue()
         self._row = 0
         self._beat_at = self._poll_at = time.monotonic()
@@ -112,18 +112,48 @@ class Writer:
             return None
 
     def _execute(self, commit: Commit) -> None:
+        if self._broken:
+            self._reconnect()
         try:
             commit.execute(self._connection, self._owner)
         except Exception:
             _log.exception("a commit broke")
             commit.error = Unavailable()
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
         if commit.error is None:
             self._row = commit.row
+        else:
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        """Undo what a commit that failed has left open. A connection that cannot even do that is given up."""
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except apsw.Error as error:
+            _log.error("a transaction could not be undone, the file is opened anew: %s", error)
+            self._broken = True
+            self._reconnect()
+
+    def _connect(self) -> None:
+        self._connection = connect(self._place)
+        self._connection.set_wal_hook(self._grown)
+        self._version = self._data_version()
+
+    def _reconnect(self) -> None:
+        """Closing undoes what is open. If the file cannot be opened, commits fail until it can."""
+        try:
+            self._connection.close(True)
+            self._connect()
+        except apsw.Error as error:
+            _log.error("the file cannot be opened: %s", error)
+        else:
+            self._broken = False
+            self._tell(self._foreign)  # what others did meanwhile, the new connection cannot tell
 
     def _beat(self, now: float) -> None:
         self._beat_at = now + self._place.beat
+        if self._broken:
+            self._reconnect()
         try:
             sql = "UPDATE owners SET beat = beat + 1 WHERE id = ? AND NOT dead RETURNING 1"
             if not self._connection.execute(sql, (self._row,)).get:
@@ -133,7 +163,12 @@ class Writer:
 
     def _poll(self, now: float) -> None:
         self._poll_at = now + POLL
-        version = self._data_version()
+        try:
+            version = self._data_version()
+        except apsw.Error as error:
+            self._poll_at = now + self._place.beat
+            _log.warning("commits of other processes cannot be seen: %s", error)
+            return
         if version != self._version:
             self._version = version
             self._tell(self._foreign)
@@ -169,8 +204,8 @@ class Checkpointer:
             self._due = True
             self._thread.submit(self._passive)
 
-    def truncate(self) -> Future[None]:
-        """Copy all and empty the write-ahead log: what was deleted is nowhere then."""
+    def truncate(self) -> Future[bool]:
+        """Copy all and empty the write-ahead log: what was deleted is nowhere then. False if somebody reads it all the time."""
         return self._thread.submit(self._truncate)
 
     def close(self) -> None:
@@ -189,14 +224,19 @@ class Checkpointer:
         except apsw.Error as error:
             _log.warning("checkpoint: %s", error)
 
-    def _truncate(self) -> None:
+    def _truncate(self) -> bool:
+        self._passive()  # most of it while others may write: the rest keeps them waiting
         for _ in range(TRUNCATE_ATTEMPTS):
             try:
                 self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-                return
             except apsw.BusyError:
                 continue
+            except apsw.Error as error:
+                _log.warning("the write-ahead log could not be emptied: %s", error)
+                return False
+            return True
         _log.warning("the write-ahead log could not be emptied: somebody reads it all the time")
+        return False
 
 
 class Readers:
