@@ -1,24 +1,9 @@
-import os
 from collections.abc import AsyncIterator
 from typing import Any
 
-from fastapi import FastAPI
-from openai import AsyncOpenAI
-from pydantic import BaseModel
+from backend import MODEL, Ask, app, client, tide
 
-from tidelog import Tidelog
-
-app = FastAPI()
-tide = Tidelog("sqlite:///tidelog.db")
-app.include_router(tide.router)
-client = AsyncOpenAI(
-    api_key=os.environ.get("OPENAI_API_KEY", "none")
-)  # OPENAI_BASE_URL may name a server that needs none
-MODEL = os.environ.get("OPENAI_MODEL", "gpt-6-luna")
-
-
-class Ask(BaseModel):
-    question: str
+__all__ = ["app"]
 
 
 @app.post("/chat")

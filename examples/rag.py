@@ -1,25 +1,12 @@
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
-from openai import AsyncOpenAI
-from pydantic import BaseModel
+from backend import MODEL, Ask, app, client, tide
 
-from tidelog import Source, Sources, Tidelog
+from tidelog import Source, Sources
 
-app = FastAPI()
-tide = Tidelog("sqlite:///tidelog.db")
-app.include_router(tide.router)
-client = AsyncOpenAI(
-    api_key=os.environ.get("OPENAI_API_KEY", "none")
-)  # OPENAI_BASE_URL may name a server that needs none
-MODEL = os.environ.get("OPENAI_MODEL", "gpt-6-luna")
-
-
-class Ask(BaseModel):
-    question: str
+__all__ = ["app"]
 
 
 def search(question: str) -> list[str]:

@@ -55,6 +55,7 @@ def _config(blocks: list[str]) -> dict[str, object]:
     return {
         "include": blocks + [str(ROOT / name) for name in _folders()],
         "typeCheckingMode": "strict",
+        "extraPaths": [str(ROOT / "examples")],
         # Endpoints are reached by their decorator.
         "reportUnusedFunction": False,
     }

@@ -66,7 +66,7 @@ async def page(context: BrowserContext) -> AsyncIterator[Page]:
     assert complaints == []
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """`tidelog serve` with the application of `stage.py`."""
     with stage(tmp_path_factory.mktemp("stage")) as server:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from playwright.async_api import Page, Route, expect
-from tests.browser.driving import answer, ask, ended
+from tests.browser.driving import answer, ask, ended, stage
 
 from tidelog.testing import Process
 
@@ -21,6 +22,13 @@ DROP = """([name, text]) => {
   for (const type of ["dragenter", "dragover", "drop"])
     document.body.dispatchEvent(new DragEvent(type, { dataTransfer: carried, bubbles: true, cancelable: true }));
 }"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """One of its own: what these tests upload is not for the others."""
+    with stage(tmp_path_factory.mktemp("documents")) as server:
+        yield server
 
 
 def file(name: str, content: bytes | str) -> dict[str, Any]:

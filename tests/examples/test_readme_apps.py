@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,8 @@ def env(upstream: Upstream) -> dict[str, str]:
 
 def started(name: str, folder: Path, env: dict[str, str]) -> Process:
     """The example in a folder of its own: it keeps its database in the working directory."""
-    shutil.copy(EXAMPLES / f"{name}.py", folder)
+    for file in (f"{name}.py", "backend.py", "tools.py"):
+        shutil.copy(EXAMPLES / file, folder)
     return serve_process(f"{name}:app", cwd=folder, env=env)
 
 
@@ -84,3 +86,14 @@ def test_a_wrong_key_is_a_status(tmp_path: Path, env: dict[str, str]) -> None:
         viewer = watch(f"{server.url}/chat", json={"question": "Why?"})
         assert (viewer.status, viewer.json["code"]) == (502, "provider_error")
         assert viewer.json["detail"] == "The provider refused the key."
+
+
+def test_the_curl_of_the_page(tmp_path: Path, env: dict[str, str]) -> None:
+    """Each line names one of the three, with a body that it takes."""
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents/gate.md").write_text("The gate opens at nine.")
+    for line in (EXAMPLES / "models.sh").read_text(encoding="utf-8").splitlines():
+        [path] = re.findall(r"http://127\.0\.0\.1:8000(/\w+)$", line)
+        [body] = re.findall(r"--json '(.*?)'", line)
+        with started(path[1:], tmp_path, env) as server:
+            assert events(server, path, json.loads(body)["question"])[-1]["outcome"] == "completed"

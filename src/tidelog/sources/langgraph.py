@@ -60,6 +60,8 @@ class LangGraph:
         """The events of this chunk. Raises `SourceError` for an `error` of `astream_events(version="v3")`."""
         if isinstance(chunk, dict) and str(chunk.get("event")).startswith("on_") and "data" in chunk:
             return self._events.feed(chunk)
+        if type(chunk).__name__ == "Interrupt":
+            return self._interrupts([chunk])
         told = _told(chunk)
         step = _STEPS.get(told.mode)
         if step is not None:

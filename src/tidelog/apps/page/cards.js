@@ -4,6 +4,7 @@ import { element, link } from "./dom.js";
 import { plain } from "./markdown.js";
 
 const LONGEST = 20_000; // characters of a tool's input or output that are shown
+const LINE = 200; // and of the line that stands for them
 
 export function sourceCard(source, number) {
   const item = element("li");
@@ -23,7 +24,7 @@ export function toolCard(part, say, card = null) {
   const result = part.error ?? part.output;
   const [name, line, told] = node.firstElementChild.children;
   name.textContent = part.name;
-  line.textContent = [brief(given(part)), part.outcome ? brief(result) : ""].filter(Boolean).join(" → ");
+  line.textContent = [brief(given(part)), part.outcome ? brief(result, part.input) : ""].filter(Boolean).join(" → ");
   told.textContent = say(`tool_${state}`);
   node.dataset.state = state;
   const pieces = [[say("tool_input"), given(part)], [say(part.error ? "tool_error" : "tool_output"), part.outcome ? result : undefined]];
@@ -53,12 +54,18 @@ function given(part) {
   return part.input === undefined || part.input === null ? part.json : part.input;
 }
 
-/** A value in one line: the only field of an object alone, without its name. */
-function brief(value) {
+/** A value in one line; of an object its fields, without those that only repeat `known`. */
+function brief(value, known = null) {
   if (value === undefined || value === null) return "";
-  if (typeof value !== "object") return String(value).replaceAll(/\s+/g, " ").slice(0, 200);
-  const fields = Object.values(value);
-  return fields.length === 1 ? brief(fields[0]) : JSON.stringify(value).slice(0, 200);
+  if (typeof value !== "object") return oneLine(String(value));
+  if (Array.isArray(value)) return oneLine(value.map((one) => brief(one)).join(", "));
+  const fields = Object.entries(value).filter(([name, field]) => field !== known?.[name]);
+  if (fields.length === 1) return brief(fields[0][1]);
+  return oneLine(fields.map(([name, field]) => `${name}: ${brief(field)}`).join(" · "));
+}
+
+function oneLine(text) {
+  return text.replaceAll(/\s+/g, " ").slice(0, LINE);
 }
 
 function full(value) {

@@ -148,7 +148,7 @@ export class Turn {
     if (this.run) this.root.dataset.run = this.run;
     const error = this.#why ?? state?.error;
     const trouble = this.#trouble || advice(error, this.#say);
-    const can = this.#last && state?.outcome ? state.can : [];
+    const can = this.#last && state?.outcome ? state.can.filter((name) => name !== "continue" || state.text) : [];
     this.#view.show({ question: this.question, phase: this.phase, status: this.#status(error), trouble, notes: this.#notes(), state, can });
   }
 
