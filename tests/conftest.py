@@ -6,6 +6,9 @@ import os
 
 import pytest
 
+for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "TIDELOG_MODEL"):
+    os.environ.pop(name, None)  # no test asks a developer's own model
+
 SOAK = os.environ.get("SOAK") == "1"
 
 

@@ -104,8 +104,18 @@ async def test_stop_keeps_the_text_and_offers_to_go_on(page: Page, server: Proce
     await ended(page, "stopped")
     assert await answer(page) == partial
     await step(page, server, "hold on")
+    go = asyncio.Event()
+
+    async def late(route: Route) -> None:
+        await go.wait()
+        await route.continue_()
+
+    await page.route("**/events*", late)
     await page.get_by_role("button", name="Continue").click()
     await expect(last(page)).not_to_have_attribute("data-run", stopped)
+    await expect(last(page, ".status")).to_have_text("Searching the documents")
+    assert await answer(page) == partial
+    go.set()
     await ended(page)
     assert await answer(page) == whole
     continued = await run_of(page)
