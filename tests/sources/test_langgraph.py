@@ -235,7 +235,7 @@ async def real(url: str) -> AsyncIterator[Any]:
     """An agent of LangChain with one tool, whose model is a provider's."""
     async with httpx2.AsyncClient() as client:
         model = ChatOpenAI(
-            model="gpt-5", base_url=f"{url}/v1", api_key=KEY, max_retries=0, http_async_client=client, stream_usage=True,
+            model="gpt-5", base_url=f"{url}/v1", api_key=KEY, max_retries=0, http_async_client=client, stream_usage=True, stream_chunk_timeout=None,
         )  # type: ignore[arg-type]  # fmt: skip
         yield create_agent(model, [add])
 

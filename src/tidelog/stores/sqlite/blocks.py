@@ -23,11 +23,16 @@ SEQ_BITS: Final = 32
 
 _header: Final = Struct("<dI")
 _entry: Final = Struct("<QIIIIII")
+_whose: Final = Struct("<QII")
 _mark: Final = Struct("<Q")
 
 ENTRY_BYTES: Final = _entry.size
-pack_entry = _entry.pack
-"""The bytes of an entry: mark, log, epoch, first, records, offset, size."""
+pack_header = _header.pack
+"""What precedes the data of a record: its time, the length of its data."""
+pack_whose = _whose.pack
+"""How all entries of a log begin: mark, log, epoch."""
+pack_entry = Struct("<16sIIII").pack
+"""An entry: its beginning, then first, records, offset, size."""
 
 
 class Block(NamedTuple):
@@ -79,10 +84,7 @@ def mark_bytes(mark: int) -> bytes:
 
 def encode(records: Sequence[Record]) -> bytes:
     """The records as a block."""
-    if len(records) == 1:
-        one = records[0]
-        return _header.pack(one.at, len(one.data)) + one.data
-    return b"".join([piece for one in records for piece in (_header.pack(one.at, len(one.data)), one.data)])
+    return b"".join([piece for one in records for piece in (pack_header(one.at, len(one.data)), one.data)])
 
 
 def page(blocks: Sequence[Block], after: int, limit: int, *, complete: bool, ended: bool) -> Page:

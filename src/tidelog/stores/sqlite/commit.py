@@ -10,13 +10,12 @@ from typing import Any, Final
 import apsw
 
 from tidelog.errors import Conflict, StoreError, TidelogError, Unavailable
-from tidelog.log import Record
-from tidelog.stores.sqlite.blocks import pack_entry
+from tidelog.stores.sqlite.blocks import pack_entry, pack_whose
 from tidelog.stores.sqlite.live import Chunk, Live
 
 _GUARDED: Final = (
     "INSERT INTO journal (owner, idx, data) SELECT ?1, ?2, ?3 "
-    "WHERE EXISTS (SELECT 1 FROM owners WHERE id = ?1 AND NOT dead) RETURNING id"
+    "WHERE EXISTS (SELECT 1 FROM owners WHERE id = ?1 AND NOT dead)"
 )
 _ALIVE: Final = "SELECT EXISTS (SELECT 1 FROM owners WHERE id = ? AND NOT dead)"
 _RING: Final = "INSERT INTO journal (owner, idx, data) VALUES (?, ?, x'') RETURNING id"
@@ -52,7 +51,7 @@ class Transaction:
 
     def ring(self, mark: int) -> None:
         """Tell other processes that a log changed otherwise than by an append."""
-        self.rings.append(pack_entry(mark, 0, 0, 0, 0, 0, 0))
+        self.rings.append(pack_entry(pack_whose(mark, 0, 0), 0, 0, 0, 0))
 
     def hold(self) -> int:
         """The row of our lease; a new one if we were declared dead: that cost us what we had, not what we open now."""
@@ -113,34 +112,27 @@ class Job:
 class Group:
     """What gathers for the next commit."""
 
-    __slots__ = ("appends", "ended", "future", "heads", "jobs", "moves", "number")
+    __slots__ = ("ended", "future", "heads", "jobs", "lives", "moves", "number")
 
     def __init__(self, number: int, loop: asyncio.AbstractEventLoop) -> None:
         self.number = number
         self.future = Stored(loop=loop)
-        self.appends: list[tuple[Live, int, Sequence[Record]]] = []
-        """Each log, the number of its last record before, and the new ones. A log is there once."""
+        self.lives: list[Live] = []
+        """The logs that are appended to, each once; what is new in them lies behind what is stored."""
         self.heads: dict[Live, bytes] = {}
         self.ended: dict[Live, float] = {}
-        self.moves: list[tuple[Live, int]] = []
-        """The logs whose records move to a chunk, and the last of these."""
+        self.moves: list[Live] = []
+        """The logs whose records move to a chunk."""
         self.jobs: list[Job] = []
 
     def forget(self, live: Live) -> bool:
         """Write nothing to this log; whether anything was to be written."""
-        before = len(self.appends)
-        self.appends = [append for append in self.appends if append[0] is not live]
+        if live.group != self.number:
+            return False
+        self.lives.remove(live)
         self.heads.pop(live, None)
         self.ended.pop(live, None)
-        return len(self.appends) < before
-
-    def repeated(self, live: Live, after: int, records: Sequence[Record], ended: bool) -> asyncio.Future[None] | None:
-        """The future of the log's last append in this group, if this is the same."""
-        for other, there, those in self.appends:
-            if other is live:
-                same = there <= after and those[after - there :] == list(records)
-                return self.future if same and (records or (ended and live in self.ended)) else None
-        return None
+        return True
 
 
 class Commit:
@@ -182,9 +174,11 @@ class Commit:
             self.error = Unavailable(f"The file could not be written: {error}.")
 
     def _segment(self, connection: apsw.Connection) -> None:
-        self.segment = connection.execute(_GUARDED, (self.row, self.index, self.data)).get
-        self.refused = self.segment is None
-        self.newest = self.segment or 0
+        connection.execute(_GUARDED, (self.row, self.index, self.data))
+        if connection.changes():  # RETURNING would cost as much as half of the statement
+            self.segment = self.newest = connection.last_insert_rowid()
+        else:
+            self.refused = True
 
     def _rows(self, connection: apsw.Connection) -> None:
         if self.index:

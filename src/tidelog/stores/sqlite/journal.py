@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from tidelog.errors import Conflict, StoreError, Unavailable
 from tidelog.log import Lease, Record
-from tidelog.stores.sqlite.blocks import encode, pack_entry
+from tidelog.stores.sqlite.blocks import encode, pack_entry, pack_header
 from tidelog.stores.sqlite.commit import Commit, Group, Job, Transaction, fenced
 from tidelog.stores.sqlite.live import Chunk, Live
 
@@ -69,21 +69,21 @@ class Journal:
             if lease != live.lease:
                 return self._decline(log, live, after, records, lease, ended)
             live.lease = lease  # who is told if this is lost
-        last = after + len(records)
-        if records and records[-1].seq != last:
-            return self._failed(Conflict(f"{log}: the records are not numbered from {after + 1} on"))
+        if records:
+            last = after + len(records)
+            if records[-1].seq != last:
+                return self._failed(Conflict(f"{log}: the records are not numbered from {after + 1} on"))
+            live.records += records
+            live.last = last
         group = self._group
-        if live.group == group.number:
-            live.gathered += records
-        else:
-            live.group, live.gathered = group.number, list(records)
-            group.appends.append((live, after, live.gathered))
-        live.records += records
-        live.last = last
+        if live.group != group.number:
+            live.group = group.number
+            group.lives.append(live)
         if head is not None:
             group.heads[live] = head
         if ended:
             live.closed = True
+            live.end = after
             group.ended[live] = time.time()
         if self._idle:
             self._arm()
@@ -145,7 +145,7 @@ class Journal:
             self.row = commit.row
         for job in commit.group.jobs:
             job.settle(commit.error)
-        if self._idle and (self._group.appends or self._group.jobs):
+        if self._idle and (self._group.lives or self._group.jobs):
             self._arm()
         self._watch_age()
 
@@ -156,10 +156,10 @@ class Journal:
             return self._failed(Unavailable("The store is closed."))
         if live is None or lease != live.lease:
             return self._failed(Conflict(f"{log} is not ours"))
-        for group in (self._group, self._flying):
-            if group is not None and (flying := group.repeated(live, after, records, ended)) is not None:
-                return flying
         if live.repeats(after, records, ended):
+            for group in (self._group, self._flying):
+                if group is not None and live.group == group.number:
+                    return group.future
             done = self._loop.create_future()
             done.set_result(None)
             return done
@@ -185,7 +185,7 @@ class Journal:
     def _flush(self) -> None:
         group, self._group = self._group, Group(self._group.number + 1, self._loop)
         self._flying = group
-        self._pace(len(group.appends) + len(group.jobs))
+        self._pace(len(group.lives) + len(group.jobs))
         try:
             commit = self._prepare(group)
         except Exception:  # somebody appended what is no record: fail, but do not stand still
@@ -210,33 +210,40 @@ class Journal:
     def _encode(self, group: Group) -> tuple[bytes, bytes]:
         """The index and the data of the segment. The hot loop: a microsecond here is one for each event."""
         index, parts, offset = [], [], 0
-        for live, after, records in group.appends:
-            block = encode(records)
+        for live in group.lives:
+            after, last = live.sent, live.last
+            live.sent = last
+            if last - after == 1:
+                record = live.records[-1]
+                data = record.data
+                block = pack_header(record.at, len(data)) + data
+            else:
+                block = encode(live.records[after - live.base :])
             size = len(block)
-            index.append(pack_entry(live.mark, live.id, live.epoch, after + 1, len(records), offset, size))
+            index.append(pack_entry(live.whose, after + 1, last - after, offset, size))
             if size:
                 parts.append(block)
                 offset += size
-                if not live.blocks:
+                blocks = live.blocks
+                if not blocks:
                     live.number = group.number
                     live.since = self._now
                     self._aging[live] = None
-                live.blocks.append(block)
-                live.block_bytes += size
+                blocks.append(block)
+                live.block_bytes = total = live.block_bytes + size
+                if total >= CHUNK_BYTES:
+                    group.moves.append(live)
         return b"".join(index), b"".join(parts)
 
     def _chunks(self, group: Group) -> list[Chunk]:
-        moving = dict.fromkeys(group.ended)
-        for live, _, _ in group.appends:
-            if live.block_bytes >= CHUNK_BYTES:
-                moving[live] = None
+        moving = dict.fromkeys((*group.ended, *group.moves))
         if self._now >= self._next_move or self._closing:
             self._next_move = self._now + MOVE_EVERY
             for live in self._aging:
                 if live.since > self._now - CHUNK_SECONDS and not self._closing:
                     break
                 moving[live] = None
-        group.moves = [(live, live.last) for live in moving]
+        group.moves = list(moving)
         return [live.chunk() for live in moving if live.blocks]
 
     def _trimmable(self) -> int:
@@ -265,19 +272,19 @@ class Journal:
         for live in group.ended:
             live.ended = True
             self._lingering.append((self._now + LINGER, live))
-        for live, after, records in group.appends:
-            live.call = after
-            live.stored = after + len(records)
+        for live in group.lives:
+            live.call = live.stored
+            live.stored = live.sent
             bell = live.bell
             if bell is not None:
                 bell.ring()
-        for live, last in group.moves:
+        for live in group.moves:
             self._aging.pop(live, None)
-            live.chunked_to(last)
+            live.chunked_all()
 
     def _rollback(self, group: Group, error: StoreError) -> None:
         self._discard(error)
-        for live, _, _ in group.appends:
+        for live in group.lives:
             live.rollback()
             if not live.blocks:
                 self._aging.pop(live, None)
@@ -287,8 +294,8 @@ class Journal:
         """Fail the appends that gather; jobs stay."""
         group, self._group = self._group, Group(self._group.number + 1, self._loop)
         self._group.jobs = group.jobs
-        for live, after, _ in reversed(group.appends):
-            live.cut(after)
+        for live in group.lives:
+            live.cut(live.sent)
         _fail(group, error)
 
     def _watch_age(self) -> None:
@@ -311,5 +318,5 @@ class Journal:
 def _fail(group: Group, error: StoreError) -> None:
     group.future.set_exception(error)
     group.future.exception()  # not everybody waits for an append: who wrote is told by the lease
-    for live, _, _ in group.appends:
+    for live in group.lives:
         live.lease.tell(error)

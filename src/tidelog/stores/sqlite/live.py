@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tidelog.bell import Bell
 from tidelog.log import Lease, Record, Tail
 from tidelog.seams import RECORD_COST, Page
-from tidelog.stores.sqlite.blocks import SEQ_BITS, encode
+from tidelog.stores.sqlite.blocks import SEQ_BITS, encode, pack_whose
 
 WINDOW_RECORDS = 1024
 WINDOW_BYTES = 256 * 1024
@@ -20,12 +20,13 @@ Chunk = tuple[int, int, int, bytes]
 class Live:
     """The window of one log: `records` begins behind `base` and holds at least what is not chunked and the last append.
 
-    base <= chunked <= stored <= last. `read` shows what is stored; `last` counts what is in flight too.
+    base <= chunked <= stored <= sent <= last. `read` shows what is stored; up to `sent` a commit is in flight, up to `last`
+    the next one gathers.
     """
 
     __slots__ = (
-        "base", "bell", "block_bytes", "blocks", "bytes", "call", "chunked", "closed", "ended", "epoch", "gathered", "group",
-        "head", "id", "last", "lease", "mark", "name", "number", "records", "since", "stored",
+        "base", "bell", "block_bytes", "blocks", "bytes", "call", "chunked", "closed", "end", "ended", "epoch", "group", "head",
+        "id", "last", "lease", "mark", "name", "number", "records", "sent", "since", "stored", "whose",
     )  # fmt: skip
 
     def __init__(
@@ -36,15 +37,15 @@ class Live:
         self.id = row
         self.lease = lease
         self.epoch = lease.epoch
+        self.whose = pack_whose(mark, row, lease.epoch)
         self.head = head
         self.records = list(records)
         self.base = base
         self.group = 0
-        self.gathered: list[Record] = []
-        """What the group commit of this number is to write."""
-        self.call = -1
+        """The number of the last group commit that has to do with it."""
+        self.last = self.sent = self.stored = self.chunked = base + len(records)
+        self.call = self.last
         """The number before the first record of the last stored group."""
-        self.last = self.stored = self.chunked = base + len(records)
         self.bytes = 0
         """About the size of what is in `records` and chunked."""
         self.blocks: list[bytes] = []
@@ -55,7 +56,9 @@ class Live:
         self.since = 0.0
         self.ended = False
         self.closed = False
-        """Ended, stored or in flight."""
+        """Ended, stored or not."""
+        self.end = -1
+        """The number before the records that came with the end."""
         self.bell: Bell | None = None
 
     def page(self, after: int, limit: int) -> Page:
@@ -81,12 +84,10 @@ class Live:
         return Tail(1, self.stored, self.ended, self.lease.epoch, self.head, self.lease.owner)
 
     def repeats(self, after: int, records: Sequence[Record], ended: bool) -> bool:
-        """Whether this is the last append, which is stored, once more."""
-        if self.last != self.stored or after < self.call:
-            return False
+        """Whether this is the last append once more."""
         if not records:
-            return ended and self.ended and after == self.call
-        return self.records[after - self.base :] == list(records)
+            return ended and self.closed and after == self.end == self.last
+        return after >= self.call and self.records[after - self.base :] == list(records)
 
     def ring(self) -> None:
         """Wake whoever waits."""
@@ -94,14 +95,14 @@ class Live:
             self.bell.ring()
 
     def cut(self, last: int) -> None:
-        """Forget what gathered behind this record."""
+        """Forget everything behind this record; nothing of it is stored."""
         del self.records[last - self.base :]
-        self.last = last
+        self.last = self.sent = last
         self.closed = self.ended
         self.group = 0
 
     def rollback(self) -> None:
-        """Forget what is in flight."""
+        """Forget what gathers and what is in flight."""
         self.cut(self.stored)
         rest = self.records[self.chunked - self.base :]
         self.blocks = [encode(rest)] if rest else []
@@ -109,19 +110,19 @@ class Live:
 
     def chunk(self) -> Chunk:
         """The row that holds all of `blocks`."""
-        first, records = self.chunked + 1, self.last - self.chunked
+        first, records = self.chunked + 1, self.sent - self.chunked
         return self.id << SEQ_BITS | first, records, self.epoch, b"".join(self.blocks)
 
-    def chunked_to(self, last: int) -> None:
-        """Everything up to this record is chunked now: memory may let go of it, except for the last append."""
-        self.chunked = last
+    def chunked_all(self) -> None:
+        """What is stored is chunked now: memory may let go of it, except for the last append."""
+        self.chunked = last = self.stored
         self.bytes += self.block_bytes
         self.blocks.clear()
         self.block_bytes = 0
         count = len(self.records)
         if count > WINDOW_RECORDS or self.bytes > WINDOW_BYTES:
             keep = min(WINDOW_RECORDS, WINDOW_BYTES * count // (self.bytes + 1)) // 2  # as if all were of one size
-            needed = min(self.call if self.call >= 0 else last, last - 1)  # the last append, and one record at least
+            needed = min(self.call, last - 1)  # the last append, and one record at least
             cut = max(0, min(count - keep, needed - self.base))
             del self.records[:cut]
             self.base += cut
