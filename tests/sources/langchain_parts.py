@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import httpx2
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.documents import Document
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -19,6 +20,9 @@ from langchain_core.messages import (
 )
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.tracers.log_stream import RunLogPatch
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
+from tests.upstream.aimock import KEY
 
 from tidelog import events as e
 from tidelog.grammar import Grammar
@@ -149,3 +153,12 @@ def _call(id: str, *pieces: tuple[int, str | None, str, str | None]) -> AIMessag
         for index, name, args, call in pieces
     ]
     return AIMessageChunk("", id=id, tool_call_chunks=chunks)
+
+
+def openai_of(url: str, client: httpx2.AsyncClient, *, key: str = KEY, **more: Any) -> Any:
+    """ChatOpenAI with a client of the test's own: LangChain keeps one for all loops.
+
+    Its own limit for gaps is off: it waits by `asyncio.wait_for`, which on Python 3.11 may swallow a stop.
+    """
+    fields: dict[str, Any] = {"use_responses_api": False, "max_retries": 0, "stream_chunk_timeout": None, **more}
+    return ChatOpenAI(model="gpt-5", base_url=f"{url}/v1", api_key=SecretStr(key), http_async_client=client, **fields)

@@ -23,9 +23,8 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, R
 from langchain_core.runnables.utils import AddableDict
 from langchain_core.tools import tool
 from langchain_core.tracers.log_stream import RunLogPatch
-from langchain_openai import ChatOpenAI
 from tests.parts import PATIENCE, legal, text_of, until
-from tests.sources.langchain_parts import Recorded, answer, calling, rebuilt, split, told
+from tests.sources.langchain_parts import Recorded, answer, calling, openai_of, rebuilt, split, told
 from tests.sources.test_cases import merged
 from tests.upstream.aimock import KEY, Upstream, aimock, cuts, fails, says, stalls
 from tests.upstream.tap import tap
@@ -287,20 +286,14 @@ Make = Callable[..., Any]
 async def chat(url: str, *, key: str = KEY) -> AsyncIterator[Any]:
     """ChatOpenAI on chat completions."""
     async with httpx2.AsyncClient() as client:
-        yield ChatOpenAI(
-            model="gpt-5", base_url=f"{url}/v1", api_key=key, max_retries=0, http_async_client=client,
-            use_responses_api=False, stream_usage=True,
-        )  # type: ignore[arg-type]  # fmt: skip
+        yield openai_of(url, client, key=key, stream_usage=True)
 
 
 @asynccontextmanager
 async def responses(url: str, *, key: str = KEY) -> AsyncIterator[Any]:
     """ChatOpenAI on Responses."""
     async with httpx2.AsyncClient() as client:
-        yield ChatOpenAI(
-            model="gpt-5", base_url=f"{url}/v1", api_key=key, max_retries=0, http_async_client=client,
-            use_responses_api=True, reasoning={"effort": "low", "summary": "auto"},
-        )  # type: ignore[arg-type]  # fmt: skip
+        yield openai_of(url, client, key=key, use_responses_api=True, reasoning={"effort": "low", "summary": "auto"})
 
 
 @asynccontextmanager

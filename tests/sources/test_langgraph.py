@@ -16,16 +16,15 @@ from langchain.agents import create_agent
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
-from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_stream_writer
 from langgraph.func import entrypoint
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, Interrupt, StateSnapshot, interrupt
 from tests.parts import PATIENCE, legal, text_of, until
-from tests.sources.langchain_parts import Recorded, answer, calling, rebuilt, split, told
+from tests.sources.langchain_parts import Recorded, answer, calling, openai_of, rebuilt, split, told
 from tests.sources.test_cases import merged
-from tests.upstream.aimock import KEY, Upstream, aimock, cuts, fails, says, stalls
+from tests.upstream.aimock import Upstream, aimock, cuts, fails, says, stalls
 from tests.upstream.tap import tap
 
 from tidelog import Tidelog
@@ -234,10 +233,7 @@ def upstream() -> Iterator[Upstream]:
 async def real(url: str) -> AsyncIterator[Any]:
     """An agent of LangChain with one tool, whose model is a provider's."""
     async with httpx2.AsyncClient() as client:
-        model = ChatOpenAI(
-            model="gpt-5", base_url=f"{url}/v1", api_key=KEY, max_retries=0, http_async_client=client, stream_usage=True, stream_chunk_timeout=None,
-        )  # type: ignore[arg-type]  # fmt: skip
-        yield create_agent(model, [add])
+        yield create_agent(openai_of(url, client, stream_usage=True), [add])
 
 
 def streaming(tide: Tidelog, url: str, ask: str, modes: Any = "messages") -> Callable[[], AsyncIterator[Any]]:
