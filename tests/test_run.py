@@ -264,6 +264,25 @@ async def test_a_source_that_swallows_its_cancellation_and_goes_on_is_closed() -
     assert trace == ["closed"]
 
 
+async def test_a_source_that_swallows_what_it_is_told_is_not_pulled_again() -> None:
+    trace = []
+
+    async def work() -> AsyncIterator[Any]:
+        try:
+            with contextlib.suppress(InvalidEvent):
+                yield object()
+            yield "never seen"
+            trace.append("went on")
+        finally:
+            trace.append("closed")
+
+    async with running() as runner:
+        run = await launch(runner, work())
+        assert await outcome(run) == "failed"
+        await until(lambda: not len(runner))
+    assert trace == ["closed"]
+
+
 @pytest.mark.parametrize("how", ["swallows", "hangs in finally", "hangs in close", "hangs after an illegal value"])
 async def test_a_source_that_does_not_end_is_left_behind(how: str) -> None:
     """The log ends within `close_timeout`; the runner forgets the run and can close."""

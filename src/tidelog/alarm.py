@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
 
 
 class Alarm:
@@ -23,7 +24,8 @@ class Alarm:
         if self._timer is None or self._at > limit:
             self.close()
             self._at = limit
-            self._timer = self._loop.call_at(limit, self._fire)
+            # In a context of its own: a timer that is cancelled stays in the loop's heap for a while, with all that it holds.
+            self._timer = self._loop.call_at(limit, self._fire, context=Context())
 
     def close(self) -> None:
         """Call no more."""
@@ -31,9 +33,18 @@ class Alarm:
             self._timer.cancel()
             self._timer = None
 
+    def drop(self) -> None:
+        """Call never again, and hold nothing: what is called often holds the alarm."""
+        self.close()
+        self._call = _nothing
+
     def _fire(self) -> None:
         self._timer = None
         if self._loop.time() >= self._limit:
             self._call()
         else:
             self.set(self._limit)
+
+
+def _nothing() -> None:
+    pass

@@ -99,7 +99,7 @@ class Waiter:
 
     def close(self) -> None:
         """Forget the timer."""
-        self._alarm.close()
+        self._alarm.drop()
 
     def _resume(self) -> None:
         if self._future is not None and not self._future.done():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from types import TracebackType
 from typing import Any
 
 log = logging.getLogger("tidelog")
@@ -49,3 +50,10 @@ def unwrapped(error: Exception) -> Exception:
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
+
+
+def without(file: str, trace: TracebackType | None) -> TracebackType | None:
+    """The traceback from the source on, behind the frames of this file: they hold the run, which holds its failure."""
+    while trace is not None and trace.tb_frame.f_code.co_filename == file:
+        trace = trace.tb_next
+    return trace

@@ -19,7 +19,7 @@ from tidelog import events as e
 from tidelog.alarm import Alarm
 from tidelog.attempts import ATTEMPTS, Attempts
 from tidelog.blame import error_of, severity
-from tidelog.closing import close, throw, unwrapped
+from tidelog.closing import close, throw, unwrapped, without
 from tidelog.errors import InvalidEvent, TidelogError, TooLarge
 from tidelog.head import Head
 from tidelog.limits import Limits
@@ -147,7 +147,9 @@ class Run:
         finally:
             raised = None  # its traceback holds this frame
             self._finish()
-            self._alarm.close()
+            self._alarm.drop()
+            if self.failure is not None:
+                self.failure.__traceback__ = without(__file__, self.failure.__traceback__)
 
     async def wait(self) -> e.Outcome:
         """Until the ending is stored; how the run ended."""
@@ -266,6 +268,7 @@ class Run:
                     self._fail(error)
                     self._expect_close()
                     await throw(chunks, error)
+                    break  # the source has swallowed it
                 if writer.bytes > pause_at or self._silent > BREATH:
                     if await self._pause():
                         break

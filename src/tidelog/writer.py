@@ -34,9 +34,9 @@ class Writer:
     """
 
     __slots__ = (
-        "_ack", "_append", "_catching_up", "_check_at", "_epoch", "_grammar", "_head", "_lease", "_most_bytes", "_most_event",
-        "_most_records", "_moved", "_name", "_zero", "at", "bytes", "done", "finished", "last", "lost", "same_part", "stored",
-        "usage",
+        "_ack", "_append", "_began", "_catching_up", "_check_at", "_earlier", "_epoch", "_grammar", "_head", "_lease",
+        "_most_bytes", "_most_event", "_most_records", "_moved", "_name", "_zero", "at", "bytes", "done", "finished",
+        "last", "lost", "same_part", "stored", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +66,9 @@ class Writer:
         self._grammar.accept(first)
         self._ack: asyncio.Future[None] | None = None
         """Of the last append. A store that gathers appends, or is always done, gives the same one again and again."""
+        self._earlier: asyncio.Future[None] | None = None
+        self._began = 0
+        """Of the appends before, and how many bytes these were."""
         self._catching_up = False
         self._check_at = 0
         """While there are fewer bytes than this, text cannot have broken a limit."""
@@ -78,6 +81,8 @@ class Writer:
         """What the store was given and has not stored yet."""
         if self._ack is None or self._ack.done():
             self.stored = self.bytes
+        elif self._earlier is None or self._earlier.done():
+            self.stored = self._began
         return self.bytes - self.stored
 
     @property
@@ -169,9 +174,7 @@ class Writer:
         if ack.done() and (error := _error_of(ack)) is not None:
             self._lose(error)
             return
-        if self._ack is not None and self._ack.done():
-            self.stored = before
-        self._ack = ack
+        self._earlier, self._ack, self._began = self._ack, ack, before
 
     def _caught_up(self, ack: asyncio.Future[None]) -> None:
         self._catching_up = False
@@ -183,7 +186,8 @@ class Writer:
         elif not self.done.done():
             self._lease.lost = None  # stores keep leases
             self.done.set_result(None)
-        self._moved()
+        moved, self._moved = self._moved, _nothing
+        moved()
 
     def _lose(self, error: BaseException) -> None:
         """The store refused: nothing can be added any more. What was not stored was shown to nobody."""
@@ -194,9 +198,14 @@ class Writer:
         self.lost = error
         self.finished = True
         self._lease.lost = None
-        self._moved()
+        moved, self._moved = self._moved, _nothing
+        moved()
         self.done.set_result(None)
 
 
 def _error_of(ack: asyncio.Future[None]) -> BaseException | None:
     return StoreError() if ack.cancelled() else ack.exception()
+
+
+def _nothing() -> None:
+    pass

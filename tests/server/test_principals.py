@@ -97,3 +97,14 @@ def test_no_credential_is_stored_or_logged(caplog: pytest.LogCaptureFixture) -> 
     assert tail is not None
     assert secret.encode() not in tail.head
     assert not re.search(secret, caplog.text)
+
+
+def test_the_empty_name_is_nobody() -> None:
+    """Else it would be a name under which everybody reads what belongs to nobody, from wherever they ask."""
+    chat = Chat("x", tide=make_tide(principal=lambda request: request.headers.get("x-user")))
+    with serve(chat.app) as server:
+        server.watch("/chat", headers={"X-User": "", "Thread-Id": "t"}).rest()
+        [run] = server.client.get("/runs").json()["runs"]
+        assert server.client.get(f"/runs/{run['run']}", headers={"X-User": ""}).status_code == 200
+        far = {"X-User": "", "X-Forwarded-For": "192.0.2.1"}
+        assert server.client.get("/runs", headers=far).status_code == 404

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from tests.parts import ENDED, PATIENCE, launch, log_of, outcome, running, turns, until
@@ -263,3 +263,52 @@ async def test_events_that_do_not_wait_leave_no_debt_for_text() -> None:
     assert served._next_at <= log_of()[0].at + 1.0
     served.leave()
     await task
+
+
+async def test_events_without_words_do_not_silence_the_heartbeat() -> None:
+    """A reasoning phase, in a dialect that does not tell it, is quiet on the wire."""
+    store, socket = await opened(), Socket()
+    served = delivery(store, socket, dialect="simple", pacing=Pacing(heartbeat=0.01))
+    task = asyncio.create_task(served.run())
+    seq = 1
+    while socket.text.count(": hb") < 3:
+        seq += 1
+        delta = e.encode(e.ReasoningDelta(text="hm"))
+        await store.append(run_log("r"), seq - 1, [Record(seq, 1000.0 + seq * 0.02, delta)], lease=Lease("me"))
+        await asyncio.sleep(0.002)
+        assert seq < 2000
+    served.leave()
+    await task
+
+
+async def test_bare_text_that_is_quiet_does_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, socket, waits = await opened(), Socket(), list[float | None]()
+    cursor = Cursor(store, run_log("r"))
+    nexts = cursor.next
+
+    async def counted(timeout: float | None = None) -> Sequence[Record]:
+        waits.append(timeout)
+        return await nexts(timeout)
+
+    monkeypatch.setattr(Cursor, "next", lambda self, timeout=None: counted(timeout))
+    served = Delivery(
+        cursor,
+        registry.dialect("text")("r"),
+        registry.framing("text")(5),
+        write=socket.write,
+        pacing=Pacing(heartbeat=0.02),
+    )
+    task = asyncio.create_task(served.run())
+    await until(lambda: len(waits) > 4)
+    served.leave()
+    await task
+    assert all(wait == 0.02 for wait in waits)
+
+
+@pytest.mark.parametrize("dialect", sorted(registry.DIALECTS))
+async def test_who_is_sent_away_before_the_first_frame_learns_its_run(dialect: str) -> None:
+    store, socket = await opened(), Socket()
+    served = delivery(store, socket, dialect=dialect)
+    served.send_away()
+    assert await served.run() == "sent_away"
+    assert socket.text.startswith("id: r.1.1\n") or dialect == "text"

@@ -150,7 +150,7 @@ class Tidelog:
         leave = made.on_leave.seconds if isinstance(made.on_leave, CancelAfter) else None
         check_repeatable(work, made)
         launch = Launch(
-            self._sources.opener(work), thread, principal, cancel_after=leave, limits=made.limits, said=message,
+            self._sources.opener(work), thread, principal or None, cancel_after=leave, limits=made.limits, said=message,
             concurrent=made.concurrent, attempts=made.attempts, on_end=made.on_end,
         )  # fmt: skip
         launched = await self.runner.launch(launch)
@@ -217,6 +217,7 @@ class Tidelog:
             principal = await self.principal_of(request)
         elif principal is None and run is not None:
             principal = run.head.principal
+        principal = principal or None
         mine = run is not None and (run.thread, run.head.principal) == (thread, principal)
         now, partial = (run.head, run.partial) if run is not None and mine else (None, "")
         return await threads.history(self.runner.store, thread, principal, chars=chars, now=now, partial=partial)
@@ -257,7 +258,9 @@ class Tidelog:
         if self._principal is None:
             return None
         found = self._principal(request)
-        return await found if inspect.isawaitable(found) else found
+        if inspect.isawaitable(found):
+            found = await found
+        return found or None  # nobody has the empty name: it would be a way into what belongs to nobody
 
     def _respond(
         self, work: Any, options: Options, *, body: bytes | None, thread: str | None = None, said: str | None

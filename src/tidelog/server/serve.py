@@ -76,21 +76,21 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The peer has gone."""
         super().connection_lost(exc)
-        self._open(False)
+        if self.connection is not None:
+            self.connection.lose()  # uvicorn tells only the newest request, which may wait behind a stream
+            self.connection = None
 
     def pause_writing(self) -> None:
         """The buffer is full."""
         super().pause_writing()
-        self._open(False)
+        if self.connection is not None:
+            self.connection.open = False
 
     def resume_writing(self) -> None:
         """The buffer has room again."""
         super().resume_writing()
-        self._open(not self.transport.is_closing())
-
-    def _open(self, value: bool) -> None:
         if self.connection is not None:
-            self.connection.open = value
+            self.connection.resume()
 
 
 class Outermost:
@@ -107,7 +107,11 @@ class Outermost:
             if isinstance(protocol, Protocol):
                 protocol.connection = connection
             scope.setdefault("extensions", {})["tidelog"] = connection
-            send = connection.send
+            try:
+                await self._app(scope, receive, connection.send)
+            finally:
+                scope["extensions"].pop("tidelog", None)  # the scope is the cycle's, and the connection holds that
+            return
         await self._app(scope, receive, send)
 
 
@@ -118,7 +122,7 @@ class Connection:
     out here, byte for byte as many and under no encoding: nobody holds it back or compresses it.
     """
 
-    __slots__ = ("_broken", "_cycle", "_encoded", "_passed", "_transport", "open", "put")
+    __slots__ = ("_broken", "_cycle", "_encoded", "_over", "_passed", "_transport", "open", "put")
 
     envelope = CHUNK
 
@@ -128,12 +132,15 @@ class Connection:
         self._transport = cycle.transport
         self.put = cycle.transport.write
         self._passed = 0
+        self._over = False
         self._broken = False
         self._encoded = False
 
     async def send(self, message: Any) -> None:
         """The server's own `send`, counting the body."""
         body = message["type"] == "http.response.body"
+        if body and not message.get("more_body", False):
+            self._over, self.open = True, False  # by whatever layer: nothing may follow the last chunk
         if message["type"] == "http.response.start":
             self._encoded = any(name.lower() == b"content-encoding" for name, _ in message.get("headers", ()))
         if body and self._broken and not message.get("more_body", False):
@@ -150,6 +157,16 @@ class Connection:
         cycle = self._cycle
         return bool(cycle.chunked_encoding) and not cycle.disconnected and not cycle.response_complete
 
+    def resume(self) -> None:
+        """The socket takes more again."""
+        self.open = not self._over and not self._cycle.disconnected and not self._transport.is_closing()
+
+    def lose(self) -> None:
+        """The peer has gone."""
+        self.open = False
+        self._cycle.disconnected = True
+        self._cycle.message_event.set()
+
     def break_off(self) -> None:
         """Let the end of the body, when it comes, be no end: what was sent before arrives, and the client sees that it is cut.
 
@@ -162,7 +179,5 @@ class Connection:
         self._transport.abort()
 
     def _close(self) -> None:
-        self.open = False
-        self._cycle.disconnected = True
-        self._cycle.message_event.set()
+        self.lose()
         self._transport.close()

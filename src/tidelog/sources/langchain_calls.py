@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from tidelog import events as e
 from tidelog.parts import Parts
 from tidelog.sources.langchain_values import documents_of, get, plain, shortened, source_of, text_of
 
-FAILED = "The tool failed."
+FAILED: Final = "The tool failed."
+WAITS: Final = "It waits for an answer."
 
 
 class Call:
@@ -150,6 +151,14 @@ class Calls:
         if call is not None:
             kind = type(error).__name__ if isinstance(error, BaseException) else FAILED
             yield from call.end(error=kind)
+
+    def interrupt(self) -> Iterator[e.Event]:
+        """The graph waits for a person, and another run goes on from there: calls that are open end here, without a result."""
+        for call in list(self._calls.values()):
+            if call.begun and not call.ended:
+                yield from call.give()
+                call.ended = True
+                yield e.ToolEnded(call=call.call, outcome="stopped", error=WAITS)
 
     def close(self) -> Iterator[e.Event]:
         """The arguments of calls that streamed and were not given."""

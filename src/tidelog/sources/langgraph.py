@@ -76,6 +76,8 @@ class LangGraph:
         if self._steps == 1:
             for messages in self._states[()].values():
                 yield from self._since_the_user(messages)
+        if self._asked:
+            yield from self._messages.calls.interrupt()
         yield from self._messages.close()
 
     def _message(self, told: Told) -> Iterable[e.Event]:

@@ -7,8 +7,9 @@ which is behind costs little here and in the kernel. A viewer that takes nothing
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from time import time
+from math import inf
 from typing import Final, Literal, NamedTuple, Protocol
 
 from tidelog.alarm import Alarm
@@ -83,7 +84,7 @@ class Delivery:
     """
 
     __slots__ = (
-        "_alarm", "_cursor", "_dialect", "_direct", "_framed", "_framing", "_holder", "_how", "_loop",
+        "_alarm", "_cursor", "_dialect", "_direct", "_framed", "_framing", "_holder", "_how", "_lag", "_loop",
         "_next_at", "_pacing", "_run", "_scheduled", "_sent", "_short", "_spoke_at", "_task", "_turn", "_verbatim",
         "_waiting", "_window", "_write", "_writing", "moved",
     )  # fmt: skip
@@ -128,6 +129,8 @@ class Delivery:
         self._waiting = False
         """Whether the task waits for records, and what comes may be written without it."""
         self._scheduled = False
+        self._lag = -inf
+        """From the records' clock to the loop's, once a record has gone the short way."""
         self._turn = turn or Turn()
         if direct is not None:
             cursor.rung = self._rung
@@ -135,7 +138,7 @@ class Delivery:
     async def run(self) -> How:
         """Until the log has ended and all of it is written, or the viewer is gone. Raises `Gone` if the log is dropped."""
         self._task = asyncio.current_task()
-        self._spoke_at = time()
+        self._spoke_at = self._loop.time()
         try:
             await self._resume()
             while self._how is None:
@@ -149,6 +152,7 @@ class Delivery:
                 elif self._framing.heartbeat and self._quiet() >= self._pacing.heartbeat:
                     await self._out(self._framing.heartbeat)
             if self._how == "sent_away":
+                await self._say_first()
                 await self._say(self._dialect.farewell(self._pacing.retry))
         except asyncio.CancelledError:
             if self._how not in ("left", "stalled") or self._task is None:
@@ -156,7 +160,8 @@ class Delivery:
             self._task.uncancel()
         finally:
             self._writing = False
-            self._alarm.close()
+            self.moved = None
+            self._alarm.drop()
             self._cursor.close()
         return self._how or "left"
 
@@ -194,18 +199,23 @@ class Delivery:
         await self._say(self._dialect.prelude())
 
     async def _fold(self, position: int) -> None:
-        past = self._cursor.again()
-        while past.position < position and self._how is None:
-            for record in await past.next(0):
-                if record.seq <= position:
-                    for _ in self._dialect.encode(record):
-                        pass
-            await asyncio.sleep(0)
-        past.close()
+        with contextlib.closing(self._cursor.again()) as past:
+            while past.position < position and self._how is None:
+                for record in await past.next(0):
+                    if record.seq <= position:
+                        for _ in self._dialect.encode(record):
+                            pass
+                await asyncio.sleep(0)
+
+    async def _say_first(self) -> None:
+        """Whoever is sent away before the first frame must still learn its run: without an id it would start another."""
+        if self._cursor.position == 0 and not self._framed:
+            with contextlib.closing(self._cursor.again()) as again:
+                await self._say(self._frames((await again.next(0))[:1]))
 
     async def _next(self) -> Sequence[Record]:
         """The next records; deltas that come within the merge window of the last write wait for its end."""
-        left = self._pacing.heartbeat - self._quiet()
+        left = self._pacing.heartbeat - (self._quiet() if self._framing.heartbeat else 0.0)
         self._waiting = self._holder is None
         try:
             records = await self._cursor.next(max(left, 0.001))
@@ -220,8 +230,8 @@ class Delivery:
         return [*records, *await self._cursor.next(0)]
 
     def _quiet(self) -> float:
-        """Seconds since the last byte went out."""
-        return time() - max(self._spoke_at, self._next_at - self._window)
+        """Seconds since the last byte went out, at least a window less after the short way."""
+        return self._loop.time() - max(self._spoke_at, self._next_at - self._window + self._lag)
 
     def _is_behind(self, records: Sequence[Record]) -> bool:
         """A batch that is full was cut: a viewer that catches up does not wait for more to come."""
@@ -230,9 +240,10 @@ class Delivery:
     async def _send(self, records: Sequence[Record]) -> None:
         if self._holder is not None:
             records = self._holder.feed(records)
-        await self._say(self._frames(records))
-        self._framed = True
-        if records:  # what did not wait, as other events do not, owes no more than one window
+        if await self._say(
+            self._frames(records)
+        ):  # what did not wait, as other events do not, owes no more than one window
+            self._framed = True
             at = records[-1].at
             self._next_at = min(max(self._next_at + self._window, at), at + self._window)
         if self.moved is not None:
@@ -294,10 +305,12 @@ class Delivery:
             self._short = True
             self._framing.begin(self._run, direct.envelope)
         data = b"".join([self._framing.encode(frame) for frame in self._frames(page.records)])
+        cursor.position = last.seq
         if data:  # else the dialect has no words for these records
             direct.put(direct.envelope.around(data))
-        cursor.position = last.seq
-        self._next_at = max(self._next_at + self._window, last.at)
+            self._spoke_at = self._loop.time()
+            self._lag = self._spoke_at - last.at
+            self._next_at = max(self._next_at + self._window, last.at)
         if self.moved is not None:
             self.moved(last.seq)
         return True
@@ -308,9 +321,9 @@ class Delivery:
         for record in records:
             yield from self._dialect.encode(record)
 
-    async def _say(self, frames: Iterable[Frame]) -> None:
-        """Write frames, whole ones together up to a slice."""
-        encode = self._framing.encode
+    async def _say(self, frames: Iterable[Frame]) -> bool:
+        """Write frames, whole ones together up to a slice; whether there was anything to write."""
+        encode, before = self._framing.encode, self._sent
         pieces: list[bytes] = []
         size = 0
         for frame in frames:
@@ -322,6 +335,7 @@ class Delivery:
             size += len(piece)
         if size:
             await self._out(b"".join(pieces))
+        return self._sent > before
 
     async def _out(self, data: bytes) -> None:
         limit = FAREWELL_TIMEOUT if self._how == "sent_away" else self._pacing.send_timeout
@@ -331,4 +345,4 @@ class Delivery:
         await self._write(data)
         self._writing = False
         self._sent += len(data)
-        self._spoke_at = time()
+        self._spoke_at = self._loop.time()
