@@ -165,3 +165,43 @@ async def test_a_text_of_many_pages_is_read_whole() -> None:
         run = await launch(runner, ["x" * 1000] * 1000, thread="t")
         await outcome(run)
         assert len(await threads.text_of(runner.store, run.id)) == 1_000_000
+
+
+async def test_a_history_of_no_characters_is_refused() -> None:
+    async with running() as runner:
+        for chars in (0, -1):
+            with pytest.raises(ValueError, match="chars"):
+                await threads.history(runner.store, "t", None, chars=chars)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_a_key_does_not_find_a_run_that_its_thread_does_not_let_in(tmp_path: Path, processes: int) -> None:
+    """Several at once with one key, in a thread that is busy: each is told so, none is given a run that is dropped."""
+    url = f"sqlite:///{tmp_path}/a.db"
+    runners = [Runner(SqliteStore(url)) for _ in range(processes)]
+    for runner in runners:
+        await runner.start()
+    busy = await launch(runners[0], forever, thread="t")
+    for number in range(3):
+        starts = [launch(runner, forever, thread="t", key=f"k{number}") for runner in runners * 3]
+        found = await asyncio.gather(*starts, return_exceptions=True)
+        for one in found:
+            assert isinstance(one, Mismatch), one
+            assert (one.code, one.run) == ("thread_busy", busy.id)
+    assert [head.run async for head, _ in threads.exchanges(runners[0].store, "t", None)] == [busy.id]
+    for runner in runners:
+        await runner.aclose()
+
+
+async def test_a_key_finds_the_run_that_is_at_work_in_its_thread() -> None:
+    async with running() as runner:
+        run = await launch(runner, forever, thread="t", key="k")
+        assert (await launch(runner, forever, thread="t", key="k")) is run
+        await launch(runner, forever, thread="t", key="other", concurrent=True)
+        assert (await launch(runner, forever, thread="t", key="k")) is run
+
+
+async def test_a_run_that_never_comes_into_its_thread_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "JOIN_TIMEOUT", 0.01)
+    async with running() as runner:
+        assert await threads.kept_out(runner.store, "t", None, "nowhere") is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
@@ -84,6 +85,6 @@ async def _tell(on_end: OnEnd, ending: Ending) -> None:
 
 
 def _is_async(function: OnEnd) -> bool:
-    while hasattr(function, "func"):  # functools.partial
+    while isinstance(function, functools.partial):  # by its class: a mock has every attribute, `func` after `func`
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004

@@ -35,6 +35,8 @@ RETRY_ENDING: Final = 1.0
 """Seconds between attempts to store an ending that the store refused."""
 RETRY_CONTROL: Final = 0.25
 """Seconds after which a control log that could not be read is read again."""
+OPEN_TRIES: Final = 3
+"""How often a start is tried again whose idempotency key found a run that was dropped meanwhile."""
 INTERRUPT_TIMEOUT: Final = 1.25
 """How long the runs that did not drain may take to end as `interrupted`."""
 LEAVE_TIMEOUT: Final = 0.5
@@ -177,7 +179,7 @@ class Runner:
             self._starting -= 1
             self._rest()
 
-    async def _open(self, launch: Launch) -> Launched:
+    async def _open(self, launch: Launch, tries: int = OPEN_TRIES) -> Launched:
         if (
             launch.thread is not None and not launch.concurrent and launch.key is None
         ):  # a key may find the run that is at work
@@ -190,7 +192,7 @@ class Runner:
             key=launch.key, fingerprint=launch.fingerprint,
         )  # fmt: skip
         if won != name:
-            return await self._found(won.partition("/")[2])
+            return await self._found(won.partition("/")[2], launch, tries)
         opener = launch.opener
         if launch.thread is not None:
             try:
@@ -342,8 +344,17 @@ class Runner:
             waiter.close()
             bell.discard(waiter.wake)
 
-    async def _found(self, run: str) -> Launched:
-        head = await self.head(run)
+    async def _found(self, run: str, launch: Launch, tries: int) -> Launched:
+        """The run of this key. One that its thread does not let in is dropped any moment, and its key is free again."""
+        try:
+            head = await self.head(run)
+            if launch.thread is not None and not launch.concurrent and head.ended is None:
+                _refuse(await threads.kept_out(self.store, head.thread, head.principal, run))
+                head = await self.head(run)
+        except Gone as gone:
+            if gone.code != "not_found" or not tries:
+                raise
+            return await self._open(launch, tries - 1)
         return Launched(run, head.thread, self.live(run), True)
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from tidelog import events as e
 from tidelog import head as heads
+from tidelog.bell import Waiter
 from tidelog.errors import Gone
 from tidelog.head import Head
 from tidelog.log import State, Tail, run_log, thread_log
@@ -21,6 +22,8 @@ from tidelog.seams import Store
 
 LOOK_BACK: Final = 64
 """The newest entries among which a run that is at work is looked for."""
+JOIN_TIMEOUT: Final = 1.0
+"""Seconds for which a run that was just opened is waited for in its thread."""
 MESSAGES: Final = 200
 """Messages of a thread that one look gives, the newest."""
 HISTORY: Final = 32_000
@@ -82,6 +85,28 @@ async def busy(store: Store, thread: str, principal: str | None, *, before: int 
     return found
 
 
+async def kept_out(store: Store, thread: str, principal: str | None, run: str) -> str | None:
+    """The run that keeps this one out of the thread, where it was put without a look at the others; None if it is let in.
+
+    Waits up to JOIN_TIMEOUT for its entry, which whoever opened its log posts next.
+    """
+    loop, waiter, bell = asyncio.get_running_loop(), Waiter(), store.changed(thread_log(thread, principal))
+    until = loop.time() + JOIN_TIMEOUT
+    bell.add(waiter.wake)
+    try:
+        while True:
+            waiter.woken = False
+            for place, entry in enumerate(await entries(store, thread, principal), 1):
+                if entry.run == run:
+                    return None if entry.concurrent else await busy(store, thread, principal, before=place)
+            if (left := until - loop.time()) <= 0:
+                return None
+            await waiter.wait(left)
+    finally:
+        waiter.close()
+        bell.discard(waiter.wake)
+
+
 async def exchanges(
     store: Store, thread: str, principal: str | None, *, before: str | None = None
 ) -> AsyncIterator[tuple[Head, Tail]]:
@@ -123,12 +148,14 @@ async def history(
 
     `now` is the run that asks, which may not be in the thread yet: what comes behind it is left out, and its own answer is
     `partial`. Empty messages are left out, and answers to questions that did not fit. The newest message is always there, at
-    need only its end.
+    need only its end. Raises `ValueError` for `chars` below 1.
     """
+    if chars < 1:
+        raise ValueError("chars must be at least 1.")
     found, left = list[dict[str, str]](), chars
     async for role, content in _said(store, thread, principal, now, partial):
         if content and (len(content) <= left or not found):
-            found.append({"role": role, "content": content[-left:] if left else ""})
+            found.append({"role": role, "content": content[-left:]})
             left -= len(found[-1]["content"])
         elif content:
             break

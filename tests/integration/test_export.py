@@ -14,6 +14,8 @@ import httpx2
 import psutil
 import pytest
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from tests.conftest import count
 from tests.integration.exports import CHUNK
@@ -140,6 +142,72 @@ class TestForms:
         with exporting(lambda: ['{"a":1}\n'], media_type="application/x-ndjson") as server:
             answer = server.client.get("/x", headers={"Accept": "application/x-ndjson"})
             assert answer.text == '{"a":1}\n'
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Sec-Fetch-Site": "cross-site"}, {"Sec-Purpose": "prefetch"}, {"Origin": "http://evil.example"},
+            {"X-Server": "goes"},
+        ],
+    )  # fmt: skip
+    def test_who_may_start_no_run_opens_nothing(self, headers: dict[str, str]) -> None:
+        opened: list[int] = []
+
+        def make() -> list[str]:
+            opened.append(1)
+            return ["a"]
+
+        app, tide = FastAPI(), Tidelog("memory:", drain_timeout=0)
+        app.include_router(tide.router)
+
+        @app.get("/x")
+        async def x() -> Response:
+            return tide.export(make)
+
+        @app.get("/y")
+        async def y() -> Response:
+            return tide.response(make)
+
+        with serve(app) as server:
+            if "X-Server" in headers:
+                server.call(tide.runner.drain)
+            found, wanted = (server.client.get(path, headers=headers) for path in ("/x", "/y"))
+        assert (found.status_code, found.content) == (wanted.status_code, wanted.content)
+        assert found.status_code in (403, 503)
+        assert not opened
+
+    def test_whom_the_application_refuses_opens_nothing(self) -> None:
+        opened: list[int] = []
+
+        def principal(request: Request) -> str:
+            raise HTTPException(401)
+
+        app, tide = FastAPI(), Tidelog("memory:", drain_timeout=0, principal=principal)
+        app.include_router(tide.router)
+
+        @app.get("/x")
+        async def x() -> Response:
+            return tide.export(lambda: opened.append(1) or ["a"])  # type: ignore[func-returns-value]
+
+        with serve(app) as server:
+            assert server.client.get("/x").status_code == 401
+        assert not opened
+
+    def test_a_source_that_does_not_close_holds_nobody(self) -> None:
+        go, opened = threading.Event(), list[int]()
+
+        def slow() -> Iterator[str]:
+            opened.append(1)
+            if len(opened) == 1:
+                go.wait(PATIENCE)
+            yield "text"
+
+        with exporting(slow, whole_seconds=0.05, close_timeout=0.05) as server:
+            viewer = server.watch("/x", accept="*/*")
+            assert viewer.text == "text"
+            assert "run-id" in viewer.headers
+            assert not go.is_set()
+            go.set()
 
     def test_head_opens_nothing(self) -> None:
         opened: list[int] = []

@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 from fastapi import FastAPI
@@ -184,6 +185,21 @@ async def test_but_not_for_ever(monkeypatch: pytest.MonkeyPatch, caplog: pytest.
         await outcome(await launch(runner, ["x"], on_end=stuck))
         await asyncio.wait_for(told.wait(), 10)
     assert "given up" in caplog.text
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [MagicMock, AsyncMock])
+@pytest.mark.parametrize("partial", [False, True])
+async def test_a_mock_is_a_function_like_any_other(kind: type[MagicMock], partial: bool) -> None:
+    """It has every attribute that it is asked for, such as the `func` of a partial."""
+    mock = kind()
+    async with running() as runner:
+        run = await launch(runner, ["x"], on_end=functools.partial(mock) if partial else mock)
+        await outcome(run)
+        await until(lambda: mock.call_count)
+    assert mock.call_args.args[0].run == run.id
+    if kind is AsyncMock:
+        assert mock.await_count == 1
 
 
 @pytest.mark.anyio

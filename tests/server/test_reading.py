@@ -6,8 +6,10 @@ import gzip
 import threading
 import time
 
+import httpx2
+import pytest
 from starlette.middleware.gzip import GZipMiddleware
-from tests.server.chat import JSON, Chat, types
+from tests.server.chat import JSON, NDJSON, Chat, types
 
 from tidelog.testing import Gate, serve
 
@@ -64,3 +66,36 @@ def test_a_run_that_is_dropped_under_a_long_poll_is_404() -> None:
         asking.join(10.0)
         gate.open()
     assert found == [404]
+
+
+@pytest.mark.parametrize("accept", [JSON, NDJSON])
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_server_that_goes_answers_long_polls(accept: str, when: str) -> None:
+    gate = Gate()
+    chat = Chat("x", gate)
+    with serve(chat.app) as server, server.watch("/chat") as viewer:
+        while "text.delta" not in types(viewer.frames):
+            assert viewer.more()
+        runner, seq = chat.tide.runner, viewer.frames[-1].json["seq"]
+        found: list[httpx2.Response] = []
+
+        def ask(after: int) -> None:
+            url = f"/runs/{viewer.run}/events?after={after}&wait=60"
+            found.append(server.client.get(url, headers={"Accept": accept}, timeout=10.0))
+
+        if when == "before":
+            server.call(runner.drain)
+            ask(seq)
+            ask(0)
+        else:
+            asking = threading.Thread(target=ask, args=(seq,))
+            asking.start()
+            while server.call(lambda: len(runner.live(viewer.run).viewers)) < 2:  # type: ignore[union-attr]
+                time.sleep(0.001)
+            server.call(runner.drain)
+            asking.join(10.0)
+        gate.open()
+    assert found[0].status_code == 200
+    assert found[0].content in (b"", b"[]")
+    assert (found[0].headers["run-state"], found[0].headers["last-seq"]) == ("running", str(seq))
+    assert all(b"run.started" in one.content for one in found[1:]), "what is there is told"

@@ -22,7 +22,7 @@ from tidelog import Tidelog
 from tidelog import events as e
 from tidelog.parts import Chunk
 from tidelog.sources import background as module
-from tidelog.sources.background import ATTEMPTS, NAME, Position, Rest, background, position
+from tidelog.sources.background import ATTEMPTS, NAME, Position, Rest, position
 from tidelog.sources.values import Values
 from tidelog.stitch import Stitch
 from tidelog.testing import Server, Viewer, rebuild, serve, serve_process, watch
@@ -124,7 +124,7 @@ def make_app(store: str, provider: str, **options: Any) -> FastAPI:
     @tide.stream
     async def chat(question: str) -> AsyncIterator[Any]:
         async with openai.AsyncOpenAI(base_url=f"{provider}/v1", api_key="k", max_retries=0) as client:
-            async for event in background(client, tide.runner.store, model="gpt-5", input=question):
+            async for event in tide.background(client, model="gpt-5", input=question):
                 yield event
 
     return app

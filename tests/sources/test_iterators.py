@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import gc
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -14,11 +16,11 @@ import pytest
 from tests.parts import PATIENCE, launch, legal, outcome, running, text_of, turns, until
 
 from tidelog import events as e
-from tidelog.errors import InvalidRequest
+from tidelog.errors import InvalidEvent, InvalidRequest
 from tidelog.limits import Limits
 from tidelog.run import current
 from tidelog.runner import Launch
-from tidelog.sources.iterators import AHEAD, Iterators, Threaded
+from tidelog.sources.iterators import AHEAD, Iterators, Threaded, emit_from_thread
 from tidelog.sources.pool import Pool
 
 pytestmark = pytest.mark.anyio
@@ -324,16 +326,114 @@ async def test_ten_slow_sync_sources_take_the_time_of_one() -> None:
             assert text_of(await legal(runner.store, one.id)) == "abc"
 
 
-async def test_emit_from_a_thread_keeps_its_place() -> None:
+@pytest.mark.parametrize("helped", [False, True])
+async def test_emit_from_a_thread_keeps_its_place(helped: bool) -> None:
+    """Though the source is ahead of its run; from its own thread, and from one that it has lent its context and waits for."""
+
+    def emit(value: Any) -> None:
+        if not helped:
+            emit_from_thread(current.get(), value)
+            return
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(emit_from_thread, current.get(), value))
+        thread.start()
+        thread.join(PATIENCE)
+
     def work() -> Iterator[Any]:
-        run = current.get()
-        yield "a"
-        asyncio.run_coroutine_threadsafe(run.emit_in_turn(e.Progress(task="t")), run.loop).result(PATIENCE)
-        yield "b"
+        for n in range(100):
+            if n % 20 == 19:
+                emit({"n": n})
+            else:
+                yield {"n": n}
+        emit({"n": 100})
 
     async with running() as runner:
         run = await launch(runner, work)
         assert await outcome(run) == "completed"
         events = await legal(runner.store, run.id)
-        assert text_of(events) == "ab"
-        assert any(isinstance(event, e.Progress) for event in events)
+        assert [event.data["n"] for event in events if isinstance(event, e.Data)] == list(range(101))
+
+
+async def test_emit_from_a_thread_raises_what_the_run_raises() -> None:
+    refused: list[InvalidEvent] = []
+
+    def work() -> Iterator[Any]:
+        yield "a"
+        try:
+            emit_from_thread(current.get(), e.TextDelta(part="nowhere", text="x"))
+        except InvalidEvent as error:
+            refused.append(error)
+        yield "b"
+
+    async with running() as runner:
+        run = await launch(runner, work)
+        assert await outcome(run) == "completed"
+        assert text_of(await legal(runner.store, run.id)) == "ab"
+    assert len(refused) == 1
+
+
+@pytest.mark.parametrize("where", ["turn", "close"])
+async def test_emit_from_a_thread_is_refused_once_the_run_ends(where: str) -> None:
+    """Where it waits for its turn behind a source that is held, and where the source emits when it is closed."""
+    refused: list[InvalidEvent] = []
+    began, done = threading.Event(), threading.Event()
+
+    def work() -> Iterator[str]:
+        try:
+            yield "a"
+            began.set()
+            if where == "turn":
+                emit()
+            else:
+                yield "b"
+        finally:
+            if where == "close":
+                emit()
+
+    def emit() -> None:
+        try:
+            emit_from_thread(current.get(), "c")
+        except InvalidEvent as error:
+            refused.append(error)
+        done.set()
+
+    async with running() as runner:
+        run = await launch(runner, work, limits=Limits(lockstep=0))
+        await until(began.is_set)
+        await turns()
+        assert not done.is_set()
+        run.stop()
+        assert await outcome(run) == "stopped"
+        assert text_of(await legal(runner.store, run.id)) == "a"
+        await until(done.is_set)
+    assert len(refused) == 1
+
+
+@pytest.mark.parametrize("how", ["read", "closed", "failed"])
+async def test_a_sync_source_that_has_ended_is_kept_by_nothing(how: str) -> None:
+    """Neither by itself, nor by the idle thread, nor by its error: it goes without the garbage collector."""
+
+    def work() -> Iterator[str]:
+        yield "a"
+        if how == "failed":
+            raise ZeroDivisionError
+        yield "b"
+
+    async def used() -> weakref.ref[Threaded]:
+        source = Threaded(work(), pool)
+        assert await anext(source) == "a"
+        if how == "read":
+            assert [chunk async for chunk in source] == ["b"]
+        if how == "failed":
+            with pytest.raises(ZeroDivisionError):
+                await anext(source)
+        await source.aclose()
+        return weakref.ref(source)
+
+    pool = Pool(1)
+    gc.disable()
+    try:
+        left = await used()
+        await until(lambda: left() is None)
+    finally:
+        gc.enable()
+    pool.close()

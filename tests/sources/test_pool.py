@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 
 import pytest
 from tests.parts import PATIENCE
@@ -66,3 +67,17 @@ def test_jobs_that_wait_can_be_cancelled_and_are_not_begun_after_the_close() -> 
     with pytest.raises(RuntimeError):
         pool.submit(second)
     assert ran == ["first"]
+
+
+def test_an_idle_thread_keeps_no_job() -> None:
+    class Job:
+        def __call__(self) -> None:
+            pass
+
+    pool, job = Pool(1), Job()
+    left = weakref.ref(job)
+    pool.submit(job)
+    del job
+    wait_for(lambda: left() is None)
+    assert pool._threads == 1
+    pool.close()

@@ -32,7 +32,7 @@ from tidelog.server.routes import Routes
 from tidelog.server.said import Said
 from tidelog.server.stop import on_signal
 from tidelog.server.view import ViewSettings
-from tidelog.sources.iterators import THREADS, Iterators
+from tidelog.sources.iterators import THREADS, Iterators, emit_from_thread
 from tidelog.sources.wrapped import wrapped
 from tidelog.transports.deliver import HEARTBEAT, SEND_TIMEOUT
 
@@ -161,6 +161,15 @@ class Tidelog:
         """A stream of chunks that are dicts in OpenAI's shapes, chat completions or Responses. Instances need no wrapper."""
         return wrapped("openai", stream)
 
+    def background(self, client: Any, /, **request: Any) -> Any:
+        """A background response of OpenAI, as a source: `continue` takes it up again upstream, after a crash too.
+
+        `client` is an `AsyncOpenAI`, `request` what `client.responses.create` takes. One in a run, and no other text behind it.
+        """
+        from tidelog.sources.background import background
+
+        return background(client, self.runner.store, **request)
+
     def anthropic(self, stream: Any, /) -> Any:
         """A stream of events that are dicts in the shape of Anthropic's Messages. Instances need no wrapper."""
         return wrapped("anthropic", stream)
@@ -207,7 +216,7 @@ class Tidelog:
 
         Inside a run without a thread: that of the run. It then ends with what the user said in this run, and for `continue`
         with the text so far. The thread is that of `principal`, of who made `request`, or of the current run's.
-        Raises `InvalidRequest` where there is neither a thread nor a current run.
+        Raises `InvalidRequest` where there is neither a thread nor a current run, `ValueError` for `chars` below 1.
         """
         await self.ready()
         run = current.get(None)
@@ -223,7 +232,9 @@ class Tidelog:
         return await threads.history(self.runner.store, thread, principal, chars=chars, now=now, partial=partial)
 
     def emit(self, value: Any) -> None:
-        """Add a value to the current run from nested code, as if its generator had yielded it. Works in threads, too.
+        """Add a value to the current run from nested code, as if its generator had yielded it.
+
+        In a thread it waits until the value is accepted; from a sync generator that is in its turn, behind what was yielded.
 
         Raises `InvalidRequest` outside a run, `InvalidEvent` for what the grammar forbids.
         """
@@ -235,7 +246,7 @@ class Tidelog:
         if here:
             run.emit(value)
         else:
-            asyncio.run_coroutine_threadsafe(run.emit_in_turn(value), run.loop).result()
+            emit_from_thread(run, value)
 
     async def ready(self) -> None:
         """Start the store and the runner, once."""

@@ -2,15 +2,15 @@
 
 What is small shows only when it is read. So the source is opened in the request first and read up to `whole_bytes` and for
 `whole_seconds`; if that is not all of it, it is closed, and a run opens it anew. A source that fails on the way fails again in
-the run, which knows how to tell it. The log of the run is the buffer between source and viewer: it lies in the store, not in
-memory.
+the run, which knows how to tell it; one that takes longer than `close_timeout` to close goes on closing while the run is at
+work. The log of the run is the buffer between source and viewer: it lies in the store, not in memory.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, Unpack
 from urllib.parse import quote
 
@@ -21,11 +21,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from tidelog import registry
 from tidelog.closing import close
-from tidelog.errors import InvalidRequest, StoreError
+from tidelog.errors import InvalidRequest, StoreError, TidelogError
 from tidelog.run import Opener
 from tidelog.runner import Runner
+from tidelog.server.guard import check_start
 from tidelog.server.negotiate import Form, negotiate, resume_position
-from tidelog.server.options import OptionArgs, cancel_after
+from tidelog.server.options import OptionArgs, cancel_after, make_options
 from tidelog.server.response import NO_STORE, REPEAT, TideResponse
 
 if TYPE_CHECKING:
@@ -92,8 +93,11 @@ def export(
     if filename is not None:
         headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(filename, safe='')}"
 
+    close_timeout = make_options(tide.limits, given).limits.close_timeout
+
     async def whole() -> bytes | None:
-        return await _whole(opener(make), whole_bytes, whole_seconds)
+        reading = _whole(opener(make), whole_bytes, whole_seconds)
+        return await _within(tide.runner, reading, whole_seconds + close_timeout)
 
     streamed = tide.response(lambda: _cut(opener(make)), **given)
     return _Export(tide, streamed, whole, headers=headers, drop_after=drop_after)
@@ -117,7 +121,7 @@ class _Export(Response):
         if not self._is_plain(form):
             await self._streamed(scope, receive, send)
             return
-        if _begins(scope) and (found := await self._whole()) is not None:
+        if _begins(scope) and await self._may_start(scope) and (found := await self._whole()) is not None:
             answer = Response(found, headers={**self._named, "Cache-Control": NO_STORE, "Vary": "Accept"})
             await answer(scope, receive, send)
             return
@@ -125,6 +129,17 @@ class _Export(Response):
         await self._streamed(_asking_for_text(scope), receive, sent)
         if self._drop_after is not None and sent.complete:
             _Dropping(self._tide.runner, sent.run, self._drop_after)
+
+    async def _may_start(self, scope: Scope) -> bool:
+        """Whether a run may start; the answer of the run tells why not."""
+        if self._tide.runner.draining.rung:
+            return False
+        try:
+            check_start(scope, self._tide.origins)
+            await self._tide.principal_of(Request(scope))
+        except TidelogError:
+            return False
+        return True
 
     def _is_plain(self, form: Form) -> bool:
         """Whether the client takes the text itself: all but those who name a form of events do."""
@@ -190,6 +205,30 @@ def _asking_for_text(scope: Scope) -> Scope:
     headers = MutableHeaders(raw=list(scope["headers"]))
     headers["Accept"] = "text/plain"
     return {**scope, "headers": headers.raw}
+
+
+async def _within(runner: Runner, reading: Coroutine[Any, Any, bytes | None], seconds: float) -> bytes | None:
+    """What the reading gives within so many seconds. Later it is left to end by itself, until the server goes."""
+    task = asyncio.get_running_loop().create_task(reading)
+
+    def cancel() -> None:
+        task.cancel()
+
+    def ended(_: object) -> None:
+        runner.draining.discard(cancel)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.debug("export: reading it as one document failed", exc_info=error)
+
+    try:
+        await asyncio.wait((task,), timeout=seconds)
+    except asyncio.CancelledError:
+        cancel()
+        raise
+    finally:
+        if not task.done():
+            runner.draining.add(cancel)
+            task.add_done_callback(ended)
+    return task.result() if task.done() else None
 
 
 async def _whole(opener: Opener, most: int, seconds: float) -> bytes | None:

@@ -65,13 +65,16 @@ class CursorResponse(Response):
         return None
 
     async def _once(self, peer: Peer, headers: MutableHeaders) -> Response:
-        """What there is behind `after`, or the first thing that comes within `wait`."""
+        """What there is behind `after`, or the first thing that comes within `wait`; a server that goes waits for nothing."""
         cursor = Cursor(self._edge.runner.store, run_log(self._head.run), self._after, batch=BATCH_BYTES)
         peer.when_gone(cursor.wake)
+        draining = self._edge.runner.draining
+        draining.add(cursor.wake)
         try:
             with self._edge.runner.watch(self._head, cursor, self._after):
-                records = await cursor.next(self._wait or 0)
+                records = await cursor.next(0 if draining.rung else self._wait or 0)
         finally:
+            draining.discard(cursor.wake)
             peer.when_gone(None)
             cursor.close()
         if peer.left:

@@ -13,12 +13,14 @@ import logging
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import Future
+from contextvars import ContextVar
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tidelog.errors import InvalidRequest
-from tidelog.run import Opened, Opener
-from tidelog.sources.pool import Pool
+from tidelog.run import Opened, Opener, Run, current
+from tidelog.sources.pool import Job, Pool
 
 log = logging.getLogger("tidelog")
 
@@ -28,6 +30,19 @@ AHEAD: Final = 64
 """Chunks that a sync source may be ahead of its run."""
 UNSTARTED: Final = dis.opmap["RETURN_GENERATOR"]
 """The last instruction of an async generator that waits for its first step (inspect tells it from 3.12 on)."""
+_advanced: ContextVar[Threaded] = ContextVar("tidelog_threaded")
+"""The sync source in whose thread, or context, this is."""
+
+
+def emit_from_thread(run: Run, value: Any) -> None:
+    """Add a value to a run from a thread, and wait until it is accepted: in the context of its sync source behind what that
+    has yielded. Raises what `Run.emit` raises.
+    """
+    source = _advanced.get(None)
+    if source is not None and source.run is run:
+        source.emit(value).result()
+    else:
+        asyncio.run_coroutine_threadsafe(run.emit_in_turn(value), run.loop).result()
 
 
 class Iterators:
@@ -93,10 +108,18 @@ async def _called(work: Callable[[], Any], opened: Callable[[Any], AsyncIterator
             await aclose()
 
 
+class _Emitted(NamedTuple):
+    """A value that was emitted, among those that were yielded; `done` tells the thread, which waits."""
+
+    value: Any
+    done: Future[None]
+
+
 class Threaded:
-    """A sync iterable, advanced in one thread and read on the loop. Holds at most AHEAD chunks."""
+    """A sync iterable, advanced in one thread and read on the loop. Holds at most AHEAD chunks, and what waits to be emitted."""
 
     def __init__(self, work: Iterable[Any], pool: Pool) -> None:
+        self.run = current.get(None)
         self._loop = asyncio.get_running_loop()
         self._chunks: deque[Any] = deque()
         self._ended = False
@@ -106,44 +129,86 @@ class Threaded:
         self._wanted: asyncio.Future[None] | None = None
         self._pool = pool
         self._begun = False
-        self._job = partial(contextvars.copy_context().run, self._work, work)
+        self._job: Job | None = partial(contextvars.copy_context().run, self._work, work)
+        """None once it has ended: it holds this in a cycle."""
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
     async def __anext__(self) -> Any:
-        if not self._begun:
+        if not self._begun and self._job is not None:
             self._begun = True
             self._pool.submit(self._job)
-        while not self._chunks:
-            if self._error is not None:
-                error, self._error = self._error, None
-                raise error
-            if self._ended:
-                raise StopAsyncIteration
-            self._wanted = self._loop.create_future()
-            try:
-                await self._wanted
-            finally:
-                self._wanted = None
-        self._room.release()
-        return self._chunks.popleft()
+        while True:
+            while not self._chunks:
+                self._raise_error()
+                if self._ended:
+                    raise StopAsyncIteration
+                self._wanted = self._loop.create_future()
+                try:
+                    await self._wanted
+                finally:
+                    self._wanted = None
+            chunk = self._chunks.popleft()
+            if type(chunk) is not _Emitted:
+                self._room.release()
+                return chunk
+            await self._emit_in_turn(chunk)
+
+    def emit(self, value: Any) -> Future[None]:
+        """Emit behind what has been yielded. From threads only; the future ends when `run` has accepted or refused the value."""
+        emitted = _Emitted(value, Future())
+        self._loop.call_soon_threadsafe(self._arrived, emitted)
+        return emitted.done
 
     async def aclose(self) -> None:
         """Ask the thread to close the source and wait until it has. A step that blocks is waited for: see `close_timeout`."""
         self._closing = True
         self._room.release()
-        if not self._begun or self._pool.cancel(self._job):
+        while self._chunks:
+            if isinstance(chunk := self._chunks.popleft(), _Emitted):
+                self._emit(chunk)
+        if not self._begun or (self._job is not None and self._pool.cancel(self._job)):
             self._begun = self._ended = True
+            self._job = None
         while not self._ended:
             self._wanted = self._loop.create_future()
             await self._wanted
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+        self._raise_error()
+
+    def _raise_error(self) -> None:
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # its traceback holds this frame
+
+    async def _emit_in_turn(self, emitted: _Emitted) -> None:
+        """Emit it once there is room; a run that ends meanwhile refuses it."""
+        assert self.run is not None
+        try:
+            await self.run.emit_in_turn(emitted.value)
+        except asyncio.CancelledError:
+            self._emit(emitted)
+            raise
+        except Exception as error:
+            emitted.done.set_exception(error)
+        else:
+            emitted.done.set_result(None)
+
+    def _emit(self, emitted: _Emitted) -> None:
+        assert self.run is not None, "who emits has found this by its run"
+        try:
+            self.run.emit(emitted.value)
+        except Exception as error:
+            emitted.done.set_exception(error)
+        else:
+            emitted.done.set_result(None)
 
     def _work(self, work: Iterable[Any]) -> None:
         error: BaseException | None = None
+        _advanced.set(self)
         try:
             iterator = iter(work)
             try:
@@ -155,6 +220,7 @@ class Threaded:
         except BaseException as raised:
             error = raised
         self._call(self._finished, error)
+        del error  # its traceback holds this frame
 
     def _advance(self, iterator: Iterator[Any]) -> None:
         for chunk in iterator:
@@ -164,11 +230,15 @@ class Threaded:
             self._call(self._arrived, chunk)
 
     def _arrived(self, chunk: Any) -> None:
-        self._chunks.append(chunk)
-        self._wake()
+        if self._closing:
+            if isinstance(chunk, _Emitted):
+                self._emit(chunk)
+        else:
+            self._chunks.append(chunk)
+            self._wake()
 
     def _finished(self, error: BaseException | None) -> None:
-        self._ended, self._error = True, error
+        self._ended, self._error, self._job = True, error, None
         self._wake()
 
     def _wake(self) -> None:

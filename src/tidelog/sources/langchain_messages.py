@@ -7,7 +7,7 @@ an answer ends when what follows is of another kind; text blocks that follow eac
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from tidelog import events as e
@@ -33,7 +33,11 @@ _REASONS: Final[dict[str, e.FinishReason]] = {
 class Answer:
     """One message on its way: its open part, its calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, *names: str) -> None:
+        self.names = list(names)
+        """What it is known by."""
+        self.is_message = False
+        """It is known by the ids of its chunks."""
         self.text: str | None = None
         self.reasoning: str | None = None
         self.place: Any = None
@@ -46,8 +50,6 @@ class Answer:
         self.calls: list[Call] = []
         self.at: dict[Any, Call] = {}
         """By index: the last call that each has named."""
-        self.own: str | None = None
-        """LangChain's id, beside the provider's."""
 
 
 class Messages:
@@ -67,30 +69,24 @@ class Messages:
         self._owed = False
         """Something was said and its usage is not told."""
 
-    def feed(self, message: Any, key: str | None = None) -> Iterator[e.Event]:
+    def feed(self, message: Any, key: str | None = None) -> Iterable[e.Event]:
         """The events of a chunk or of a whole message; messages of users and of the system give none."""
         return self.chunk(message, key) if is_chunk(message) else self.whole(message)
 
-    def chunk(self, message: Any, key: str | None = None) -> Iterator[e.Event]:
+    def chunk(self, message: Any, key: str | None = None) -> Iterable[e.Event]:
         """A piece of an answer; `key` names the stream where the caller knows it better than by the message's id."""
-        id = get(message, "id")
-        if id:
-            self._seen.add(id)
-        if key:
-            self._streamed.add(key)
-        name = key or self._stream_of(id or "")
-        answer = self._answer(name)
-        content, more = get(message, "content"), get(message, "additional_kwargs")
-        if type(content) is str and content and answer.text is not None and not more:  # the common case, at once
-            yield e.TextDelta(part=answer.text, text=content)
-        elif content or more:
-            for piece in pieces_of(content, more):
-                yield from self._piece(answer, piece)
-        for each in get(message, "tool_call_chunks") or ():
-            yield from self._call(answer, each)
-        yield from self._told(answer, get(message, "usage_metadata"), get(message, "response_metadata"))
-        if get(message, "chunk_position") == "last":
-            yield from self.finish(name)
+        fields = message if isinstance(message, dict) else vars(message)
+        id, text = fields.get("id"), fields.get("content")
+        answer = self._answers.get(key or id or "")
+        if answer is None or answer.text is None or type(text) is not str or not text or (id and id not in self._seen):
+            return self._chunk(fields, key)
+        value = fields.get
+        if (
+            value("additional_kwargs") or value("tool_call_chunks") or value("usage_metadata") or value("chunk_position")
+            or _tells(value("response_metadata"))
+        ):  # fmt: skip
+            return self._chunk(fields, key)
+        return (e.TextDelta(part=answer.text, text=text),)  # the common case, at the least cost
 
     def whole(self, message: Any, *, beside: str | None = None, repeats: bool = False) -> Iterator[e.Event]:
         """A message that does not stream: an answer, unless it was seen, or the result of a tool.
@@ -129,8 +125,10 @@ class Messages:
 
     def finish(self, key: str) -> Iterator[e.Event]:
         """The stream of this key has ended."""
-        answer = self._answers.pop(key, None)
+        answer = self._answers.get(key)
         if answer is not None:
+            for name in answer.names:
+                del self._answers[name]
             yield from self._close(answer)
 
     def streamed(self, key: str) -> bool:
@@ -157,24 +155,39 @@ class Messages:
         yield from self.calls.close()
         yield from self._settle()
 
+    def _chunk(self, fields: dict[str, Any], key: str | None) -> Iterator[e.Event]:
+        id = fields.get("id")
+        if id:
+            self._seen.add(id)
+        if key:
+            self._streamed.add(key)
+        name = key or id or ""
+        answer = self._answers.get(name) or (None if key else self._continued(name)) or self._answer(name)
+        answer.is_message = not key
+        for piece in pieces_of(fields.get("content"), fields.get("additional_kwargs")):
+            yield from self._piece(answer, piece)
+        for each in fields.get("tool_call_chunks") or ():
+            yield from self._call(answer, each)
+        yield from self._told(answer, fields.get("usage_metadata"), fields.get("response_metadata"))
+        if fields.get("chunk_position") == "last":
+            yield from self.finish(name)
+
     def _answer(self, name: str) -> Answer:
         found = self._answers.get(name)
         if found is None:
-            found = self._answers[name] = Answer()
+            found = self._answers[name] = Answer(name)
         return found
 
-    def _stream_of(self, id: str) -> str:
-        """The stream of a chunk with this id: one that began under the provider's id may go on under LangChain's."""
-        if id in self._answers or not id.startswith(_OWN_IDS):
-            return id
-        others = [name for name, each in self._answers.items() if each.own is None and not name.startswith(_OWN_IDS)]
-        for name, each in self._answers.items():
-            if each.own == id:
-                return name
-        if len(others) == 1:
-            self._answers[others[0]].own = id
-            return others[0]
-        return id
+    def _continued(self, id: str) -> Answer | None:
+        """The answer that began under the provider's id and goes on under this one of LangChain's."""
+        if not id.startswith(_OWN_IDS):
+            return None
+        begun = [each for each in self._answers.values() if each.is_message and not each.names[-1].startswith(_OWN_IDS)]
+        if len(begun) != 1:
+            return None
+        begun[0].names.append(id)
+        self._answers[id] = begun[0]
+        return begun[0]
 
     def _whole(self, message: Any) -> Iterator[e.Event]:
         answer = Answer()
@@ -313,6 +326,11 @@ class Messages:
         part, answer.reasoning = answer.reasoning, None
         if part is not None:
             yield e.ReasoningEnded(part=part)
+
+
+def _tells(about: Any) -> bool:
+    """Whether there is more in a chunk's metadata than whose it is."""
+    return bool(about) and (len(about) > 1 or "model_provider" not in about)
 
 
 def _reason(about: Any) -> str | None:

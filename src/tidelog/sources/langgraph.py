@@ -58,6 +58,8 @@ class LangGraph:
 
     def feed(self, chunk: Any) -> Iterable[e.Event]:
         """The events of this chunk. Raises `SourceError` for an `error` of `astream_events(version="v3")`."""
+        if type(chunk) is tuple and len(chunk) == 2 and type(chunk[0]).__name__ == "AIMessageChunk":
+            return self._messages.chunk(chunk[0])
         if isinstance(chunk, dict) and str(chunk.get("event")).startswith("on_") and "data" in chunk:
             return self._events.feed(chunk)
         if type(chunk).__name__ == "Interrupt":

@@ -62,3 +62,4 @@ class Pool:
                     return
                 job = self._jobs.popleft()
             job()
+            del job  # while this thread is idle it must not keep the run

@@ -150,8 +150,8 @@ class Commit:
         self.index = index
         self.data = data
         self.chunks = chunks
-        self.heads = [(head, live.id) for live, head in group.heads.items()]
-        self.ends = [(at, live.id) for live, at in group.ended.items()]
+        self.heads = [(head, live.id) for live, head in group.heads.items()] if group.heads else ()
+        self.ends = [(at, live.id) for live, at in group.ended.items()] if group.ended else ()
         self.trim = trim
         self.segment: int | None = None
         """The row in the journal, if there was something to append and the fence let it through."""

@@ -235,9 +235,12 @@ class Journal:
                     group.moves.append(live)
         return b"".join(index), b"".join(parts)
 
-    def _chunks(self, group: Group) -> list[Chunk]:
+    def _chunks(self, group: Group) -> Sequence[Chunk]:
+        due = self._now >= self._next_move or self._closing
+        if not (due or group.ended or group.moves):
+            return ()
         moving = dict.fromkeys((*group.ended, *group.moves))
-        if self._now >= self._next_move or self._closing:
+        if due:
             self._next_move = self._now + MOVE_EVERY
             for live in self._aging:
                 if live.since > self._now - CHUNK_SECONDS and not self._closing:

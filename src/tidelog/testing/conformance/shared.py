@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tidelog.cursor import Cursor
-from tidelog.errors import Conflict, Gone, Unavailable
+from tidelog.errors import Conflict, Gone, StoreError, Unavailable
 from tidelog.log import Lease, Record
 from tidelog.seams import Leasing, Store
 from tidelog.testing.conformance.reading import LOG, OWNER, PATIENCE, Ear, Opener, eventually, records, rung, whole
@@ -155,6 +155,30 @@ class SharedStoreConformance(StoreConformance):
         await other.take("run/b", 3, records(3, 1, epoch=2))
         wanted = records(0, 3) + records(3, 2, epoch=2)
         assert await whole(other, LOG) == wanted and await whole(zombie, LOG) == wanted
+
+    async def test_a_fenced_process_tells_the_last_leases(self, another: Opener) -> None:
+        zombie, other = await another(OWNER, beat=3000), await another("two")
+        assert isinstance(other, Leasing)
+        told: list[tuple[str, StoreError]] = []
+
+        def append(log: str, after: int, name: str) -> asyncio.Future[None]:
+            lease = Lease(OWNER, 1, lambda error: told.append((name, error)))
+            return zombie.append(log, after, records(after, 1), lease=lease)
+
+        for log in (LOG, "run/b", "run/quiet"):
+            await zombie.open(log, b"", records=records(0, 1))
+            await append(log, 1, f"{log} stored")
+        await other.orphans(0.0)
+        await other.take(LOG, 2, records(2, 1, epoch=2))
+        flying = [append(LOG, 2, "a early"), append("run/b", 2, "b"), append(LOG, 3, "a late")]
+        accepted = [not future.done() for future in flying]
+        for outcome in await asyncio.gather(*flying, return_exceptions=True):
+            assert isinstance(outcome, Conflict)
+        if any(accepted):  # else it has learnt of its death in this very moment, and refused them at once
+            assert all(accepted)
+            assert {name for name, _ in told} == {"a late", "b"}
+            assert all(isinstance(error, Conflict) for _, error in told)
+        assert await whole(other, "run/b") == records(0, 2)
 
     async def test_one_of_many_takes_an_orphan(self, store: Store, another: Opener) -> None:
         await store.open(LOG, b"", records=records(0, 1))

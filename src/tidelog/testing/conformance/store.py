@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tidelog.cursor import Cursor
-from tidelog.errors import Conflict, Gone, Mismatch
+from tidelog.errors import Conflict, Gone, Mismatch, StoreError
 from tidelog.log import Lease, Record
 from tidelog.seams import BATCH_BYTES, Expiring, Listing, Page, Store
 from tidelog.testing.conformance.reading import LOG, OWNER, PATIENCE, Ear, Opener, records, rung, whole
@@ -63,6 +63,25 @@ class StoreConformance:
         flying = [store.append(LOG, n, records(n, 1), lease=self.lease) for n in range(50)]
         await asyncio.gather(*flying)
         assert await whole(store, LOG) == records(0, 50)
+
+    async def test_many_appends_of_many_logs_under_way(self, store: Store) -> None:
+        names = [f"run/{n}" for n in range(5)]
+        wanted = {name: records(0, 300, size=10 * n) for n, name in enumerate(names)}
+        for name in names:
+            await store.open(name, b"")
+        flying: list[asyncio.Future[None]] = []
+        for after in range(0, 300, 3):  # one record, then two, of each log; now and then the store gets a turn
+            for name in names:
+                first, second = wanted[name][after : after + 1], wanted[name][after + 1 : after + 3]
+                flying.append(store.append(name, after, first, lease=self.lease))
+                flying.append(store.append(name, after + 1, second, lease=self.lease, ended=after == 297))
+            if after % 40 == 0:
+                page = await store.read(names[0], 0)
+                assert list(page.records) == wanted[names[0]][: len(page.records)]
+        await asyncio.gather(*flying)
+        for name in names:
+            assert await whole(store, name) == wanted[name]
+            assert (await store.read(name, 300)).ended
 
     async def test_what_is_read_is_stored(self, store: Store) -> None:
         await store.open(LOG, b"")
@@ -122,6 +141,46 @@ class StoreConformance:
         await store.append(LOG, 4, records(4, 1), lease=self.lease)
         with pytest.raises(Conflict):
             await store.append(LOG, 1, records(1, 3), lease=self.lease)
+
+    async def test_the_last_append_may_be_repeated_while_others_are_under_way(self, store: Store) -> None:
+        await store.open(LOG, b"")
+        await store.open("run/b", b"")
+        flying = [store.append(LOG, n, records(n, 1), lease=self.lease) for n in range(3)]
+        flying.append(store.append("run/b", 0, records(0, 2), lease=self.lease))
+        flying.append(store.append(LOG, 3, records(3, 2), lease=self.lease))
+        for _ in range(2):
+            flying.append(store.append(LOG, 3, records(3, 2), lease=self.lease))
+        flying.append(store.append("run/b", 0, records(0, 2), lease=self.lease))
+        with pytest.raises(Conflict):  # not the last
+            await store.append(LOG, 2, records(2, 1), lease=self.lease)
+        with pytest.raises(Conflict):  # not the same
+            await store.append(LOG, 3, records(3, 2, size=9), lease=self.lease)
+        flying.append(store.append(LOG, 5, records(5, 1), lease=self.lease, ended=True))
+        flying.append(store.append(LOG, 5, records(5, 1), lease=self.lease, ended=True))
+        await asyncio.gather(*flying)
+        assert await whole(store, LOG) == records(0, 6)
+        assert await whole(store, "run/b") == records(0, 2)
+
+    async def test_an_end_behind_other_appends_may_be_repeated(self, store: Store) -> None:
+        await store.open(LOG, b"")
+        flying = [store.append(LOG, n, records(n, 1), lease=self.lease) for n in range(2)]
+        flying += [store.append(LOG, 2, [], lease=self.lease, ended=True) for _ in range(2)]
+        await asyncio.gather(*flying)
+        await store.append(LOG, 2, [], lease=self.lease, ended=True)
+        with pytest.raises(Conflict):
+            await store.append(LOG, 2, records(2, 1), lease=self.lease, ended=True)
+        assert await whole(store, LOG) == records(0, 2)
+
+    async def test_a_lease_hears_of_nothing_while_appends_succeed(self, store: Store) -> None:
+        told: list[StoreError] = []
+        lease = Lease(OWNER, 1, told.append)
+        await store.open(LOG, b"")
+        await asyncio.gather(*(store.append(LOG, n, records(n, 1), lease=lease) for n in range(5)))
+        with pytest.raises(Conflict):  # refused at once: whoever called knows
+            await store.append(LOG, 1, records(1, 1, size=9), lease=lease)
+        await store.append(LOG, 5, [], lease=lease, ended=True)
+        await store.drop(LOG)
+        assert told == []
 
     async def test_nothing_follows_the_end(self, store: Store) -> None:
         await store.open(LOG, b"")
