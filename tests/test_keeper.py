@@ -138,6 +138,19 @@ async def test_a_lost_ending_is_stored_under_our_own_lease_only() -> None:
             legal_events((await store.read(run_log("r"), 0)).records)
 
 
+@pytest.mark.parametrize("owner", ["me", "somebody else"])
+async def test_an_ending_that_was_stored_and_reported_as_failed_is_told_once_it_is_seen(owner: str) -> None:
+    store = MemoryStore()
+    await put(store, owner=owner)
+    head = heads.ended_head(Head(run="r", thread="t", message="m", created=0.0), ENDED)
+    last = Record(2, 1000.0, e.encode(ENDED))
+    await store.append(run_log("r"), 1, [last], lease=Lease(owner), head=heads.encode(head), ended=True)
+    ending = await Keeper(store).end_lost("r", e.Error.of("store_unavailable"), lease=Lease("me"))
+    found = None if ending is None else (ending.run, ending.outcome, ending.error, ending.records)
+    assert found == (("r", "completed", None, 2) if owner == "me" else None)
+    assert len((await store.read(run_log("r"), 0)).records) == 2
+
+
 async def test_it_works_for_ever_and_tries_again() -> None:
     store = LeaseStore()
     await put(store, *OPEN)

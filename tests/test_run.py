@@ -28,12 +28,14 @@ from tests.parts import (
     until,
 )
 
+from tidelog import attempts
 from tidelog import events as e
 from tidelog import run as run_module
 from tidelog import runner as runner_module
 from tidelog import writer as writer_module
 from tidelog.errors import Conflict, InvalidEvent, SourceError, TooLarge, Unavailable
 from tidelog.limits import Limits
+from tidelog.parts import Chunk
 from tidelog.run import current
 from tidelog.sources.iterators import Iterators
 from tidelog.stores.memory import MemoryStore
@@ -691,3 +693,41 @@ async def test_an_error_of_odd_words_ends_the_run_all_the_same(message: Any, ret
         head = await runner.head(run.id)
         assert head.error is not None
         assert (head.error.message, head.error.retry_after) == ("boom", None)
+
+
+async def test_no_other_attempt_is_waited_for_once_the_log_is_lost() -> None:
+    async def source() -> AsyncIterator[str]:
+        raise SourceError("busy", code="overloaded", retry_after=60.0)
+        yield ""
+
+    async with running(FaultyStore(0, lasts=False)) as runner:
+        run = await launch(runner, source, limits=Limits(total_timeout=1000.0), attempts=2)
+        task = run._task
+        await until(lambda: run.done.done() and (task or run._task))
+        await until(lambda: run._task is not None and run._task.done())
+        assert (run.outcome, run.attempt) == ("failed", 2)
+
+
+async def test_a_continued_run_whose_first_attempt_fails_goes_on_in_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the attempt said was held, to be joined to the text before it."""
+    monkeypatch.setattr(attempts, "FIRST_WAIT", 0.001)
+    tried = 0
+
+    async def source() -> AsyncIterator[Chunk]:
+        nonlocal tried
+        tried += 1
+        yield Chunk("openai", said("lo the"))
+        if tried == 1:
+            raise SourceError("busy", code="overloaded")
+        yield Chunk("openai", said(" world and more"))
+
+    def said(text: str) -> Any:
+        choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+        return {"id": "1", "object": "chat.completion.chunk", "choices": [choice]}
+
+    async with running() as runner:
+        run = await launch(runner, source, attempts=2, partial="hello the wor", mode="continue", of="x")
+        assert await outcome(run) == "completed"
+        events = await legal(runner.store, run.id)
+        assert (tried, text_of(events)) == (2, "hello the world and more")
+        assert {event.part for event in events if isinstance(event, e.TextDelta | e.TextEnded)} == {"p1"}

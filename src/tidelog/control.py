@@ -14,7 +14,7 @@ class Stop(Control, frozen=True, kw_only=True, tag="stop"):
 
 
 class Watched(Control, frozen=True, kw_only=True, tag="watched"):
-    """The process `by` has `viewers` of this run. It counts for runs with `on_leave=cancel_after(...)`."""
+    """The process `by` has `viewers` of this run. It counts for runs with `on_leave=cancel_after(...)` or `lockstep`."""
 
     by: str
     viewers: int

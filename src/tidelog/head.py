@@ -34,6 +34,8 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     request: StoredRequest | None = None
     cancel_after: float | None = None
     """Seconds after the last viewer left at which the run is stopped; None: it goes on."""
+    lockstep: bool = False
+    """Whether its source waits for its viewers."""
     of: str | None = None
     mode: Mode | None = None
     said: str | None = None
@@ -43,6 +45,11 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     error: Error | None = None
     usage: TokenUsage | None = None
     can: tuple[str, ...] = ()
+
+    @property
+    def counts_viewers(self) -> bool:
+        """Whether its owner must hear who watches in other processes."""
+        return self.lockstep or self.cancel_after is not None
 
 
 def ending(outcome: Outcome, error: Error | None, usage: TokenUsage) -> RunEnded:

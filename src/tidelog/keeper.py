@@ -78,6 +78,7 @@ class Keeper:
     async def end_lost(self, run: str, error: e.Error, *, lease: Lease) -> Ending | None:
         """Store the ending of a run of this process whose store had failed; None if somebody else has ended it, or dropped it.
 
+        An ending that the store kept, and reported as failed, is ours: it is told as it is stored.
         Raises `StoreError` if the store still fails.
         """
         return await self._end(run_log(run), "failed", error, lease=lease)
@@ -85,8 +86,10 @@ class Keeper:
     async def _end(self, name: str, outcome: e.Outcome, error: e.Error, *, lease: Lease | None = None) -> Ending | None:
         """Close the log legally from wherever it was cut: under our own lease, or by taking it over. None: it was not us."""
         tail = await self._store.tail(name)
-        if tail is None or tail.ended or lease not in (None, Lease(tail.owner, tail.epoch)):
+        if tail is None or lease not in (None, Lease(tail.owner, tail.epoch)):
             return None
+        if tail.ended:
+            return ending_of(heads.decode(tail.head), tail.last) if lease is not None else None
         try:
             grammar, usage = await self._replay(name)
             last = heads.ending(outcome, error, usage)

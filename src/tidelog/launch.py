@@ -57,6 +57,7 @@ def begin(launch: Launch) -> tuple[Head, e.RunStarted]:
     )
     head = Head(
         run=run, thread=thread, message=message, created=time.time(), principal=launch.principal, route=launch.route,
-        request=launch.request, cancel_after=launch.cancel_after, of=launch.of, mode=launch.mode, said=launch.said,
+        request=launch.request, cancel_after=launch.cancel_after, lockstep=launch.limits.lockstep is not None,
+        of=launch.of, mode=launch.mode, said=launch.said,
     )  # fmt: skip
     return head, first

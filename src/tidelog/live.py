@@ -41,6 +41,11 @@ class Live:
         """Whether anybody watches, in whatever process."""
         return len(self.run.viewers) > 0 or any(self.elsewhere.values())
 
+    def told(self, by: str, viewers: int) -> None:
+        """Another process says how many watch there."""
+        self.elsewhere[by] = viewers
+        self.run.viewers.watched_elsewhere(any(self.elsewhere.values()))
+
     def close(self) -> None:
         """The run is done: hear nothing more."""
         self.bell.discard(self.rang)
@@ -50,6 +55,8 @@ class Live:
 
 class Watching:
     """Counts viewers, for `on_leave` and `lockstep`: those of runs that live here, and for other processes' runs our own.
+
+    Under lockstep a source waits for the viewers of its own process alone; that there are others only keeps it going.
 
     `obey` reads a run's control log; `spawn` works in the background.
     """
@@ -72,7 +79,7 @@ class Watching:
         if live is not None:
             live.run.viewers.add(viewer, position)
             self.count(live)
-        elif head.cancel_after is not None and head.ended is None:
+        elif head.counts_viewers and head.ended is None:
             self._watch_elsewhere(head.run, 1)
         try:
             yield
@@ -80,7 +87,7 @@ class Watching:
             if live is not None:
                 live.run.viewers.remove(viewer)
                 self.count(live)
-            elif head.cancel_after is not None and head.ended is None:
+            elif head.counts_viewers and head.ended is None:
                 self._watch_elsewhere(head.run, -1)
 
     def count(self, live: Live) -> None:

@@ -28,6 +28,8 @@ class Parts:
         self._reasoning = 0
         self._call = 0
         self._begun: str | None = None
+        self._snapshot: str | None = None
+        self._taken: set[str] = set()
         self._input = 0
         self._output = 0
         self._estimated = False
@@ -41,28 +43,46 @@ class Parts:
     @property
     def upcoming(self) -> str:
         """What `text` will give."""
-        return self._begun or f"p{self._text + 1}"
+        return self._begun or f"p{self._free('p', self._text)}"
+
+    @property
+    def snapshot(self) -> str | None:
+        """The part that a snapshot has opened, claimed or not, until it is ended."""
+        return self._snapshot
 
     def text(self) -> str:
         """The name of a text part that nobody has: the part that a snapshot has opened, else `p1`, `p2` …"""
         if self._begun is not None:
             found, self._begun = self._begun, None
             return found
-        self._text += 1
+        self._text = self._free("p", self._text)
         return f"p{self._text}"
 
     def begun(self) -> None:
         """The upcoming text part was opened by a snapshot; whoever writes text next goes on in it."""
-        self._begun = self.text()
+        self._begun = self._snapshot = self.text()
+
+    def again(self) -> None:
+        """Another attempt begins, and the first wrote nothing: a snapshot's part that it claimed is unclaimed again."""
+        self._begun = self._snapshot
+
+    def taken(self, name: str) -> None:
+        """The application itself, or a provider, uses this name for a part or a call: nobody else is given it."""
+        self._taken.add(name)
+
+    def ended(self, name: str) -> None:
+        """The application itself ended this part."""
+        if name == self._snapshot:
+            self._begun = self._snapshot = None
 
     def reasoning(self) -> str:
         """The name of a new reasoning part: `r1`, `r2` …"""
-        self._reasoning += 1
+        self._reasoning = self._free("r", self._reasoning)
         return f"r{self._reasoning}"
 
     def call(self) -> str:
         """The name of a tool call whose provider gives none: `c1`, `c2` …"""
-        self._call += 1
+        self._call = self._free("c", self._call)
         return f"c{self._call}"
 
     def hear(self, text: str) -> None:
@@ -90,3 +110,10 @@ class Parts:
         self._output += max(1, round(self._heard))
         self._heard, self._estimated = 0, True
         return e.Usage(input=self._input, output=self._output, source="estimated")
+
+    def _free(self, kind: str, last: int) -> int:
+        """The next number of this kind that nobody took by name."""
+        number = last + 1
+        while f"{kind}{number}" in self._taken:
+            number += 1
+        return number

@@ -67,13 +67,13 @@ class Run:
         """For a run that continues another: the text so far."""
         self.viewers = Viewers()
         self.loop = asyncio.get_running_loop()
-        self._writer = Writer(store, head, lease, first=first, limits=limits, moved=self._moved)
+        self.writer = self._writer = Writer(store, head, lease, first=first, limits=limits, moved=self._moved)
         self.done = self._writer.done
         self._values = values
         self._reason: tuple[e.Outcome, e.Error | None] | None = None
         self._attempts = Attempts(attempts)
-        self._silent_until = 1
-        """The last record that is not the source's."""
+        self.silent_until = 1
+        """The last record before the source's own first: its start, the text that it continues, announced attempts."""
         self._task: asyncio.Task[None] | None = None
         self._pulling = False
         self._breath_at = BREATH_BYTES
@@ -130,7 +130,7 @@ class Run:
         """Pull the source to its end and store the ending. Raises nothing that the source raises."""
         self._task = asyncio.current_task()
         current.set(self)
-        self._silent_until = self._writer.last
+        self.silent_until = self._writer.last
         raised: BaseException | None = None
         again = True
         try:
@@ -217,7 +217,7 @@ class Run:
 
     def _wait_before_next(self, error: Exception) -> float | None:
         """Seconds until the next attempt; None where there is none: the source has said something, or it would not help."""
-        if self._reason is not None or self._writer.last != self._silent_until:
+        if self._reason is not None or self._writer.last != self.silent_until:
             return None
         return self._attempts.next(unwrapped(error), left=self._ends_at - self.loop.time())
 
@@ -225,11 +225,12 @@ class Run:
         """Announce the next attempt and wait for it; whether it may begin. Stop and the limit of the whole run hold."""
         self._closing = False
         try:
+            self.silent_until, self._due = self._writer.last + 1, self._ends_at  # set before it is heard
             self._writer.accept(self._attempts.announced())
-            self._silent_until, self._due = self._writer.last, self._ends_at
-            self._pulling = True
-            await asyncio.sleep(wait)
+            self._pulling = self._reason is None  # else the log was lost just now
+            await asyncio.sleep(wait if self._pulling else 0)
         except TooLarge as error:
+            self.silent_until = self._writer.last
             self._fail(error)
         except asyncio.CancelledError as cancelled:
             await self._take_back()
@@ -238,7 +239,7 @@ class Run:
         finally:
             self._pulling = False
         failed, self._attempts.failed = self._attempts.failed, None
-        if failed is not None and self._writer.last != self._silent_until:
+        if failed is not None and self._writer.last != self.silent_until:
             self._fail(failed)  # somebody emitted meanwhile, and another attempt would say it twice
         self._values.again()
         return self._reason is None

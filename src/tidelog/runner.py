@@ -98,11 +98,14 @@ class Runner:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(INTERRUPT_TIMEOUT):
                 await self._idle.wait()
-        await self._endings.aclose()
         await self._leave()
-        if self._started:
-            self._started = False
-            await self.store.aclose()
+        await self._endings.aclose()  # an `on_end` may still read the store
+        try:
+            if self._started:
+                self._started = False
+                await self.store.aclose()
+        finally:
+            await self._endings.aclose()  # of endings that were stored by closing it
 
     def drain(self) -> None:
         """Begin to go: refuse starts and send viewers away. Live runs go on."""
@@ -167,7 +170,7 @@ class Runner:
         await self.store.drop(control_log(run))
 
     def watch(self, head: Head, viewer: object, position: int) -> contextlib.AbstractContextManager[None]:
-        """While the block lasts, `viewer` watches the run: it counts for `on_leave` and `lockstep`, wherever the owner is."""
+        """While the block lasts, `viewer` watches the run, wherever the owner is: for `on_leave`, and for `lockstep`."""
         return self._watching.watch(head, viewer, position)
 
     async def _launch(self, launch: Launch) -> Launched:
@@ -294,6 +297,9 @@ class Runner:
             _, stuck = await asyncio.wait(tasks, timeout=LEAVE_TIMEOUT)
             if stuck:
                 log.warning("tidelog: %d tasks do not end and are left behind: %s", len(stuck), stuck)
+        ending = [live.run.done for live in self._live.values() if live.run.outcome is not None]
+        if ending:  # the sources of these closed late: their endings are on their way to the store
+            await asyncio.wait(ending, timeout=LEAVE_TIMEOUT)
 
     def _rang(self, run: str) -> None:
         live = self._live.get(run)
@@ -322,7 +328,7 @@ class Runner:
             case control.Stop():
                 live.run.stop()
             case control.Watched(by=by, viewers=viewers):
-                live.elsewhere[by] = viewers
+                live.told(by, viewers)
                 self._watching.count(live)
             case _:
                 pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -202,6 +203,30 @@ class TestViewers:
             wait_until_still(server, told)
             assert len(told) < 30
             assert len(rebuild(server.watch(found["events"]).rest())) == 1_000_000
+
+    def test_lockstep_does_not_wait_for_a_viewer_in_another_process(self, tmp_path: Path) -> None:
+        """Nor for one here, while that one watches: how far it is, only its own process knows."""
+        told: list[int] = []
+        apps = []
+        for _ in range(2):
+            tide, app = make_tide(f"sqlite:///{tmp_path}/t.db"), FastAPI()
+            app.include_router(tide.router)
+            apps.append((tide, app))
+
+        async def rows() -> Any:
+            for number in range(100):
+                told.append(number)
+                yield "x" * 10_000
+
+        @apps[0][1].get("/rows")
+        async def endpoint() -> Response:
+            return apps[0][0].response(rows, lockstep=100_000)
+
+        with serve(apps[0][1]) as owner, serve(apps[1][1]) as other:
+            found = owner.watch("/rows", headers={"Prefer": "respond-async"}).json
+            wait_until_still(owner, told)
+            assert len(told) < 30
+            assert len(rebuild(other.watch(found["events"]).rest())) == 1_000_000
 
 
 def until_gone(server: Any, run: Any) -> None:

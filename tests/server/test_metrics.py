@@ -158,7 +158,20 @@ class TestNow:
         assert (first("runs", state="started"), first("first_event_seconds_count", route="/chat")) == (1, 0)
         assert (second("runs", state="running"), second("first_event_seconds_count", route="/chat")) == (1, 1)
         assert second("run_seconds_count", route="/chat") == 0
+        assert 0 < first("longest_silence_seconds") < 3600, "since its start, while there is no event"
         assert last("longest_silence_seconds") == 0
+
+    def test_an_announced_attempt_is_no_first_event(self) -> None:
+        busy = SourceError("Busy.", code="overloaded", retry_after=30)
+        with serve(Chat(busy, attempts=2, status_hold=0.01).app) as server:
+            viewer = server.watch("/chat")
+            assert viewer.read(2)[-1].json["type"] == "progress"
+            live = Scrape(server)
+            server.client.post(f"/runs/{viewer.run}/stop")
+            last = ended(server, 1)
+        assert (live("runs", state="started"), live("runs", state="running")) == (1, 0)
+        assert 0 < live("longest_silence_seconds") < 3600
+        assert [one("first_event_seconds_count", route="/chat") for one in (live, last)] == [0, 0]
 
     def test_the_earlier_text_of_one_that_goes_on_is_no_first_event(self, tmp_path: Path) -> None:
         gate, again = Gate(), Gate()

@@ -20,9 +20,11 @@ from tests.server.chat import Chat, make_tide, who
 from tidelog import Ending, SourceError, Tidelog, Usage, endings
 from tidelog import runner as runner_module
 from tidelog.launch import Launch
+from tidelog.limits import Limits
 from tidelog.log import run_log
 from tidelog.runner import Runner
 from tidelog.sources.iterators import Iterators
+from tidelog.stores.memory import MemoryStore
 from tidelog.stores.sqlite import SqliteStore
 from tidelog.testing import Gate, serve
 
@@ -254,6 +256,30 @@ async def test_the_reaper_tells_the_tidelog_that_ends_the_run(tmp_path: Path) ->
     await living.aclose()
     await dead.aclose()
     assert not theirs.endings
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_it_hears_of_a_run_whose_source_closes_late(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that goes cancels what still closes; the ending comes only then, and is told like any other."""
+    monkeypatch.setattr(runner_module, "INTERRUPT_TIMEOUT", 0.01)
+    heard = Heard()
+
+    async def late() -> AsyncIterator[str]:
+        try:
+            yield "x"
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.Event().wait()
+
+    runner = Runner(MemoryStore() if kind == "memory" else SqliteStore(f"sqlite:///{tmp_path}/a.db"))
+    await runner.start()
+    run = await launch(runner, late, limits=Limits(close_timeout=60.0), on_end=heard.later)
+    await until(lambda: run.last > 1)
+    await runner.aclose()
+    assert (heard.only.run, heard.only.outcome) == (run.id, "interrupted")
 
 
 async def _forever() -> AsyncIterator[str]:

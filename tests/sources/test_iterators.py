@@ -359,7 +359,7 @@ async def test_emit_from_a_thread_raises_what_the_run_raises() -> None:
     def work() -> Iterator[Any]:
         yield "a"
         try:
-            emit_from_thread(current.get(), e.TextDelta(part="nowhere", text="x"))
+            emit_from_thread(current.get(), e.TextEnded(part="p9"))
         except InvalidEvent as error:
             refused.append(error)
         yield "b"
@@ -383,7 +383,7 @@ async def test_emit_from_a_thread_is_refused_once_the_run_ends(where: str) -> No
             began.set()
             if where == "turn":
                 emit()
-            else:
+            while True:
                 yield "b"
         finally:
             if where == "close":

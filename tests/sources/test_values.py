@@ -14,6 +14,7 @@ import pytest
 
 from tidelog import events as e
 from tidelog.errors import InvalidEvent
+from tidelog.parts import Chunk
 from tidelog.sources.values import Values
 
 
@@ -64,6 +65,13 @@ FED: dict[str, tuple[Sequence[Any], Sequence[e.Event]]] = {
         [delta("a"), TOOL, "b"], [delta("a"), TOOL, e.TextEnded(), delta("b", "p2")],
     ),
     "text beside another part": ([delta("a", "x"), "b"], [delta("a", "x"), delta("b")]),
+    "text where a part of that name was ended": (
+        ["a", delta("n", "p2"), e.TextEnded(part="p2"), TOOL, "b"],
+        [delta("a"), delta("n", "p2"), e.TextEnded(part="p2"), TOOL, e.TextEnded(), delta("b", "p3")],
+    ),
+    "text where a part of that name is open": (
+        ["a", delta("n", "p2"), TOOL, "b"], [delta("a"), delta("n", "p2"), TOOL, e.TextEnded(), delta("b", "p3")],
+    ),
     "text behind a snapshot": (
         [e.TextSnapshot(text="s"), TOOL, "b"], [e.TextSnapshot(text="s"), TOOL, e.TextEnded(), delta("b", "p2")],
     ),
@@ -97,3 +105,37 @@ def test_a_yielded_sse_frame_is_warned_of_once(caplog: pytest.LogCaptureFixture)
     for text in ("data: a\n\n", "data: b\n\n"):
         list(values.feed(text))
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_names_that_the_application_uses_are_given_to_nobody_else() -> None:
+    values = Values()
+    for event in (e.ReasoningDelta(part="r1", text="x"), e.ToolStarted(call="c1", name="n"), delta("x", "p2")):
+        list(values.feed(event))
+    parts = values._parts
+    assert (parts.text(), parts.text(), parts.reasoning(), parts.call()) == ("p1", "p3", "r2", "c2")
+
+
+LIBRARY = {
+    "choices": [{"index": 0, "delta": {"content": "lo"}, "finish_reason": None}],
+    "object": "chat.completion.chunk",
+}
+
+
+@pytest.mark.parametrize("before", [Chunk("openai", LIBRARY), "lo"], ids=["a library's", "plain"])
+@pytest.mark.parametrize("after", [Chunk("openai", LIBRARY), "lo"], ids=["a library's", "plain"])
+def test_another_attempt_goes_on_with_the_part_of_a_snapshot(before: Any, after: Any) -> None:
+    """What the first one said was held back, to be joined, and never written."""
+    values = Values()
+    list(values.feed(e.TextSnapshot(text="Hel")))
+    first = list(values.feed(before))
+    values.again()
+    assert first == list(values.feed(after)) == [delta("lo")]
+
+
+@pytest.mark.parametrize("after", [Chunk("openai", LIBRARY), "lo"], ids=["a library's", "plain"])
+def test_a_part_of_a_snapshot_that_was_ended_is_not_given_again(after: Any) -> None:
+    values = Values()
+    for event in (e.TextSnapshot(text="Hel"), e.TextEnded()):
+        list(values.feed(event))
+    values.again()
+    assert list(values.feed(after)) == [delta("lo", "p2")]

@@ -127,34 +127,34 @@ class Seen:
         """`started`: there is no event yet; `running`; `ending`: decided, and not stored yet."""
         if self.run.outcome is not None:
             return "ending"
-        return "running" if self.run.last > self._own else "started"
+        return "running" if self._spoke else "started"
 
     @property
-    def _own(self) -> int:
-        """The records that are the run's own: `run.started`, and the earlier text of one that goes on."""
-        return 2 if self.run.partial else 1
+    def _spoke(self) -> bool:
+        """Whether there is an event of the source. `run.ended`, and the end of an earlier text before it, are none."""
+        closing = 0 if self.run.outcome is None else 1 + bool(self.run.partial)
+        return self.run.last > self.run.silent_until + closing
 
     @property
     def bytes(self) -> int:
         """Of its events so far."""
-        return self.run._writer.bytes
+        return self.run.writer.bytes
 
     @property
     def pending_bytes(self) -> int:
         """Bytes of events that wait for the append in flight."""
-        return self.run._writer.pending_bytes
+        return self.run.writer.pending_bytes
 
     @property
     def silence(self) -> float:
-        """Seconds since its last event."""
-        return max(0.0, self.run._writer.age())
+        """Seconds since its last event, or since it was created where there is none yet. An announced attempt is none."""
+        return max(0.0, self.run.writer.age() if self._spoke else time.time() - self.run.head.created)
 
     def lags(self) -> Iterable[int]:
         """For each viewer that holds a cursor here: how many events it is behind."""
         last = self.run.last
-        for viewer in tuple(self.run.viewers._positions):
-            cursor = getattr(viewer, "_cursor", viewer)
-            position = getattr(cursor, "position", None)
+        for viewer in self.run.viewers:
+            position = getattr(viewer, "position", None)
             if position is not None:  # an endpoint's answer stands beside the view that it becomes, and has none
                 yield max(0, last - position)
 
@@ -166,19 +166,18 @@ class Seen:
 
     def ended(self, store: Store) -> Ended:
         """What is known now that it has ended."""
-        run, writer = self.run, self.run._writer
+        run, writer = self.run, self.run.writer
         return Ended(
             head=run.head, route=self.route, outcome=run.outcome or "failed",
             code=run.error.code if run.error is not None else None, records=run.last, bytes=writer.bytes,
             seconds=max(0.0, writer.at - run.head.created), first_event=self._first_event,
-            largest_gap=_largest_gap(store, run.id), stored=None if run.lost is not None else self.silence,
+            largest_gap=_largest_gap(store, run.id), stored=None if run.lost is not None else max(0.0, writer.age()),
             usage=run.usage,
         )  # fmt: skip
 
     def _rung(self) -> None:
-        """Something was stored. `run.ended`, and the end of an earlier text, are no events of the source."""
-        own = self._own if self.run.outcome is None else 2 * self._own
-        if self.run.last > own:
+        """Something was stored."""
+        if self._spoke:
             self.leave()
             self._first_event = max(0.0, time.time() - self.run.head.created)
             self._tell(self.route, self._first_event)

@@ -75,15 +75,14 @@ class Messages:
 
     def chunk(self, message: Any, key: str | None = None) -> Iterable[e.Event]:
         """A piece of an answer; `key` names the stream where the caller knows it better than by the message's id."""
-        fields = message if isinstance(message, dict) else vars(message)
-        id, text = fields.get("id"), fields.get("content")
-        answer = self._answers.get(key or id or "")
-        if answer is None or answer.text is None or type(text) is not str or not text or (id and id not in self._seen):
-            return self._chunk(fields, key)
+        fields = message if isinstance(message, dict) else message.__dict__
         value = fields.get
+        id, text, about = value("id"), value("content"), value("response_metadata")
+        answer = self._answers.get(key or id or "")
         if (
-            value("additional_kwargs") or value("tool_call_chunks") or value("usage_metadata") or value("chunk_position")
-            or _tells(value("response_metadata"))
+            answer is None or answer.text is None or type(text) is not str or not text or (id and id not in self._seen)
+            or value("additional_kwargs") or value("tool_call_chunks") or value("usage_metadata")
+            or value("chunk_position") or (about and (len(about) > 1 or "model_provider" not in about))
         ):  # fmt: skip
             return self._chunk(fields, key)
         return (e.TextDelta(part=answer.text, text=text),)  # the common case, at the least cost
@@ -326,11 +325,6 @@ class Messages:
         part, answer.reasoning = answer.reasoning, None
         if part is not None:
             yield e.ReasoningEnded(part=part)
-
-
-def _tells(about: Any) -> bool:
-    """Whether there is more in a chunk's metadata than whose it is."""
-    return bool(about) and (len(about) > 1 or "model_provider" not in about)
 
 
 def _reason(about: Any) -> str | None:

@@ -65,7 +65,13 @@ class Values:
         return self._parts.estimate()
 
     def again(self) -> None:
-        """Another attempt begins: forget the streams of the one that failed. What they used was used."""
+        """Another attempt begins: forget the streams of the one that failed. What they used was used.
+
+        Where that had claimed the part of a snapshot, its text was held back, and the part is to be gone on with again.
+        """
+        if self._part in (None, self._parts.snapshot) and not self._break:
+            self._part, self._open = None, False
+            self._parts.again()
         self._libraries.clear()
         self._kinds.clear()
         self._bytes.reset()
@@ -81,6 +87,7 @@ class Values:
             self._break = False
             if self._open and self._part is not None:
                 yield e.TextEnded(part=self._part)
+                self._parts.ended(self._part)
                 self._part, self._open = None, False
         if self._part is None:
             self._part = self._parts.text()
@@ -105,7 +112,16 @@ class Values:
         elif isinstance(event, e.TextEnded) and event.part == (self._part or self._parts.upcoming):
             self._part, self._open = self._part or self._parts.text(), False
             self._part = None
+        self._note(event)
         return (event,)
+
+    def _note(self, event: e.Event) -> None:
+        """The names that the application uses are its own."""
+        name = getattr(event, "part", None) or getattr(event, "call", None)
+        if name is not None:
+            self._parts.taken(name)
+            if type(event) is e.TextEnded:
+                self._parts.ended(name)
 
     def _interrupt(self) -> None:
         """A tool call comes between: what follows is another part, the text that a snapshot opened included."""
@@ -126,6 +142,7 @@ class Values:
                 self._parts.hear(event.json)  # type: ignore[attr-defined]
             elif kind is e.ToolStarted:
                 self._interrupt()
+                self._parts.taken(event.call)  # type: ignore[attr-defined]
             yield event
 
     def _library(self, name: str) -> Translator:

@@ -135,6 +135,11 @@ class Delivery:
         if direct is not None:
             cursor.rung = self._rung
 
+    @property
+    def position(self) -> int:
+        """Up to where the log was read for this viewer."""
+        return self._cursor.position
+
     async def run(self) -> How:
         """Until the log has ended and all of it is written, or the viewer is gone. Raises `Gone` if the log is dropped."""
         self._task = asyncio.current_task()
