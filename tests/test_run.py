@@ -702,8 +702,6 @@ async def test_no_other_attempt_is_waited_for_once_the_log_is_lost() -> None:
 
     async with running(FaultyStore(0, lasts=False)) as runner:
         run = await launch(runner, source, limits=Limits(total_timeout=1000.0), attempts=2)
-        task = run._task
-        await until(lambda: run.done.done() and (task or run._task))
         await until(lambda: run._task is not None and run._task.done())
         assert (run.outcome, run.attempt) == ("failed", 2)
 

@@ -205,7 +205,7 @@ class TestViewers:
             assert len(rebuild(server.watch(found["events"]).rest())) == 1_000_000
 
     def test_lockstep_does_not_wait_for_a_viewer_in_another_process(self, tmp_path: Path) -> None:
-        """Nor for one here, while that one watches: how far it is, only its own process knows."""
+        """How far that is, only its own process knows."""
         told: list[int] = []
         apps = []
         for _ in range(2):
