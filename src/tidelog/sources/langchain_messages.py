@@ -47,6 +47,8 @@ class Answer:
         self.begun = False
         """It has said something."""
         self.finished = False
+        self.counted = False
+        """Its usage was told."""
         self.calls: list[Call] = []
         self.at: dict[Any, Call] = {}
         """By index: the last call that each has named."""
@@ -92,7 +94,10 @@ class Messages:
 
         `beside` names the stream that it repeats, if that one was fed. `repeats`: it may be one that had no id and was told.
         """
-        if beside is not None:
+        answer = self._answers.get(beside) if beside is not None else None
+        if answer is not None and beside is not None:
+            if not answer.counted:  # its pieces did not tell
+                yield from self._told(answer, get(message, "usage_metadata"), get(message, "response_metadata"))
             yield from self.finish(beside)
         new = self._is_new(message, repeats=repeats) and beside not in self._streamed
         if new and get(message, "type") in TOOL:
@@ -281,7 +286,7 @@ class Messages:
         if usage:
             read, written = get(usage, "input_tokens") or 0, get(usage, "output_tokens") or 0
             if read or written:
-                self._owed = False
+                self._owed, answer.counted = False, True
                 yield self._parts.used(read, written)
         if not about:
             return

@@ -64,12 +64,13 @@ class Protocol:
         if get(content, "type") in _CALLS:
             yield from self._call(content, key, place[1], final=get(event, "event") == "content-block-finish")
             return
-        for piece in pieces_of(
-            [content]
-        ):  # a block that has streamed ends with all of its text, and with its citations
-            if piece.kind not in ("text", "reasoning", "refusal") or place not in self._heard:
+        heard = place in self._heard
+        for piece in pieces_of([content]):
+            if piece.kind not in ("text", "reasoning", "refusal"):
                 yield from self._messages.piece(key, piece)
-        self._heard.add(place)
+            elif not heard:  # a block that has streamed ends with all of its text once more
+                self._heard.add(place)
+                yield from self._messages.piece(key, piece)
 
     def _delta(self, delta: Any, key: str, index: Any) -> Iterable[e.Event]:
         kind = get(delta, "type")
