@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Any
 
@@ -26,9 +27,10 @@ async def _async(library: str, stream: AsyncIterable[Any]) -> AsyncIterator[Chun
         async for chunk in iterator:
             yield Chunk(library, chunk)
     finally:
-        close = getattr(iterator, "aclose", None) or getattr(stream, "close", None)
-        if close is not None:
-            await close()
+        # The stream's own before `close`, which some streams have as well and which is no coroutine there.
+        close = getattr(iterator, "aclose", None) or getattr(stream, "aclose", None) or getattr(stream, "close", None)
+        if close is not None and inspect.isawaitable(closing := close()):
+            await closing
 
 
 def _sync(library: str, stream: Iterable[Any]) -> Iterator[Chunk]:
