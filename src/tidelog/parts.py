@@ -5,12 +5,16 @@ Two calls in one run, one after the other or at once, must not write into the sa
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import re
+from typing import Final, NamedTuple
 
 from tidelog import events as e
 
 CHARS_A_TOKEN = 4
 """For estimates: characters below U+2E80 that make one token; every other character counts as one."""
+
+
+_WIDE: Final = re.compile("[\u2e80-\U0010ffff]")
 
 
 class Chunk(NamedTuple):
@@ -87,7 +91,7 @@ class Parts:
 
     def hear(self, text: str) -> None:
         """Note what a model said, so that a call that is cut before it tells its usage can be estimated."""
-        wide = 0 if text.isascii() else sum(1 for character in text if character >= "\u2e80")
+        wide = 0 if text.isascii() else len(_WIDE.findall(text))
         self._heard += wide + (len(text) - wide) / CHARS_A_TOKEN
 
     def used(self, tokens_in: int, tokens_out: int) -> e.Usage:

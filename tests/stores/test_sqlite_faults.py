@@ -13,7 +13,8 @@ import pytest
 
 from tidelog.errors import Conflict, InvalidRequest, Unavailable
 from tidelog.log import Lease
-from tidelog.stores.sqlite import SqliteStore, reading, store, writer
+from tidelog.stores.sqlite import SqliteStore, journal, reading, store, writer
+from tidelog.stores.sqlite.blocks import mark_bytes
 from tidelog.stores.sqlite.commit import Transaction
 from tidelog.testing.conformance import Ear, eventually, records, rung, whole
 from tidelog.testing.conformance.reading import PATIENCE
@@ -67,6 +68,9 @@ async def test_a_job_that_breaks_is_undone_alone(one: SqliteStore, fault: Except
         await one._journal.run(broken)
     assert await asyncio.gather(*innocent) == [None, 1]
     assert one._journal.row == before
+    watching = apsw.Connection(one._place.path)
+    assert watching.execute("SELECT count(*) FROM journal WHERE instr(idx, ?)", (mark_bytes(5),)).get == 0
+    watching.close()
     await one.append("run/a", 2, records(2, 1), lease=LEASE)
 
 
@@ -177,6 +181,7 @@ async def test_readers_connect_again(one: SqliteStore, monkeypatch: pytest.Monke
 
 async def test_changes_that_could_not_be_read_are_read_again(one: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "RESCAN", 0.01)
+    monkeypatch.setattr(journal, "CHUNK_SECONDS", 3000.0)
     other = SqliteStore(f"sqlite:///{one._place.path}?beat=3000")
     await other.start("two")
     bell = Ear(one.changed("control/a"))

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import apsw
 import pytest
 
 from tidelog.errors import Conflict, StoreError
@@ -62,12 +63,14 @@ async def test_it_learns_of_its_death_while_appends_gather(zombie: SqliteStore, 
     zombie._journal._flushed = asyncio.get_running_loop().time() + 3000  # the window does not close
     zombie._journal._rate = 1e9
     gathering = zombie.append("run/b", 2, records(2, 1), lease=Lease("zombie", 1, told.append))
-    await inherit(heir)
-    with pytest.raises(Conflict):
-        await asyncio.wait_for(asyncio.shield(gathering), PATIENCE)
+    try:
+        await inherit(heir)
+        with pytest.raises(Conflict):
+            await asyncio.wait_for(asyncio.shield(gathering), PATIENCE)
+    finally:
+        zombie._journal._flush()
     assert told == [gathering.exception()]
     assert await whole(heir, "run/b") == records(0, 2)
-    zombie._journal._flush()  # what the window kept
 
 
 async def test_a_commit_that_is_refused_tells_the_last_leases(zombie: SqliteStore, heir: SqliteStore) -> None:
@@ -91,13 +94,18 @@ async def test_a_commit_that_is_refused_tells_the_last_leases(zombie: SqliteStor
 
 
 async def test_a_ring_after_death_leaves_what_others_still_need(
-    zombie: SqliteStore, heir: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    zombie: SqliteStore, heir: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await inherit(heir)
     assert await eventually(lambda: lost_all(zombie))
     monkeypatch.setattr(journal, "CHUNK_SECONDS", 0.0)
+    watching = apsw.Connection(f"{tmp_path}/logs.db")
+    before = watching.execute("SELECT max(id) FROM journal").get
     for _ in range(5):  # each rings, and trims what the one before it rang
         await zombie.post("control/a", b"")
+    late = "SELECT count(*) FROM journal JOIN owners ON owners.id = owner WHERE dead AND journal.id > ?"
+    assert watching.execute(late, (before,)).get == 0
+    watching.close()
     assert await whole(heir, "run/b") == records(0, 2)
     await heir.take("run/b", 2, records(2, 1, epoch=2))
     assert await whole(zombie, "run/b") == records(0, 2) + records(2, 1, epoch=2)

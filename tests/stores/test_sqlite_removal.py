@@ -30,6 +30,7 @@ def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commit, "REMOVE_BYTES", 1000)
     monkeypatch.setattr(sweeper, "PAUSE", 0.005)
     monkeypatch.setattr(journal, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(journal, "CHUNK_SECONDS", 3000.0)  # so that it stays in the journal as well
 
 
 @pytest.fixture
@@ -77,6 +78,7 @@ async def test_each_transaction_removes_little(store: SqliteStore, file: apsw.Co
         removed = removed._replace(left=left)
     steps = [a - b for a, b in zip([before, *counts], [*counts, chunks(file)], strict=True)]
     assert before == 40 and sum(steps) == 40 and max(steps) == 1
+    assert len(steps) >= 39 + 40  # as many for what lies in the journal
 
 
 async def test_many_drops_in_one_transaction_share_its_limit(store: SqliteStore, file: apsw.Connection) -> None:
@@ -88,7 +90,7 @@ async def test_many_drops_in_one_transaction_share_its_limit(store: SqliteStore,
 
 
 async def test_what_is_dropped_is_gone_before_its_bytes_are(
-    store: SqliteStore, file: apsw.Connection, tmp_path: Path
+    store: SqliteStore, file: apsw.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await write(store, "run/a")
     other = SqliteStore(f"sqlite:///{tmp_path}/logs.db")
@@ -99,6 +101,7 @@ async def test_what_is_dropped_is_gone_before_its_bytes_are(
     for each in (store, other):
         with pytest.raises(Gone):
             await each.read("run/a", 0)
+    monkeypatch.setattr(journal, "CHUNK_BYTES", 64 * 1024)
     await other.open("run/a", b"", records=records(0, 2))  # the name is free, and nothing of the old log is seen
     await other.append("run/a", 2, records(2, 1), lease=Lease("two"))
     assert not dropping.done()
@@ -176,15 +179,26 @@ async def test_closing_while_something_is_dropped(store: SqliteStore, file: apsw
         await dropping
 
 
-@pytest.mark.parametrize("turns", range(12))
-async def test_a_drop_that_races_the_closing(store: SqliteStore, turns: int) -> None:
-    await store.open("run/a", b"", records=records(0, 1))
+async def test_closing_waits_until_the_write_ahead_log_is_empty(store: SqliteStore, tmp_path: Path) -> None:
+    beside = SqliteStore(f"sqlite:///{tmp_path}/logs.db")  # while it is open, nobody else's closing empties that log
+    await beside.start("two")
+    await store.open("run/a", b"", records=LARGE[:1])
+    reached, go_on, empty = asyncio.Event(), asyncio.Event(), store._sweeper._empty
+
+    async def slow() -> bool:
+        reached.set()
+        await go_on.wait()
+        return await empty()
+
+    store._sweeper._empty = slow
     dropping = asyncio.create_task(store.drop("run/a"))
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    await store.aclose()
-    for outcome in await asyncio.gather(dropping, return_exceptions=True):
-        assert outcome is None or isinstance(outcome, Unavailable)
+    await reached.wait()
+    closing = asyncio.create_task(store.aclose())
+    await asyncio.wait([closing], timeout=0.2)  # as long as it would take to close
+    go_on.set()
+    await asyncio.gather(closing, dropping)
+    assert SECRET not in all_bytes(tmp_path)
+    await beside.aclose()
 
 
 async def test_a_log_that_is_opened_and_dropped_at_once_is_gone(store: SqliteStore) -> None:

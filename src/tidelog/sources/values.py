@@ -79,9 +79,9 @@ class Values:
     def _text(self, text: str) -> Iterable[e.Event]:
         if text.startswith("data:") and not self._warned:
             self._warned = True
+            # Never the text itself: what a model says belongs into no log.
             log.warning(
-                "a run yields %r: tidelog writes the SSE frames itself; yield the text alone (docs/coming-from.md)",
-                text[:40],
+                "a run yields 'data: …': tidelog writes the SSE frames itself; yield the text alone (docs/coming-from.md)"
             )
         if self._break:
             self._break = False
@@ -130,7 +130,11 @@ class Values:
             self._part, self._open = self._parts.text(), True
 
     def _foreign(self, translator: Translator, chunk: Any) -> Iterable[e.Event]:
-        return self._noted(translator.feed(chunk))
+        events = translator.feed(chunk)
+        if type(events) is tuple and len(events) == 1 and type(events[0]) is e.TextDelta:
+            self._parts.hear(events[0].text)  # a token of text, nearly always
+            return events
+        return self._noted(events)
 
     def _noted(self, events: Iterable[e.Event]) -> Iterable[e.Event]:
         """A library's events, with an eye on what they mean for the parts and the usage of the run."""
