@@ -13,7 +13,7 @@ import pytest
 
 from tidelog.errors import Conflict, InvalidRequest, Unavailable
 from tidelog.log import Lease
-from tidelog.stores.sqlite import SqliteStore, journal, reading, store, writer
+from tidelog.stores.sqlite import SqliteStore, journal, reading, schema, store, writer
 from tidelog.stores.sqlite.blocks import mark_bytes
 from tidelog.stores.sqlite.commit import Transaction
 from tidelog.testing.conformance import Ear, eventually, records, rung, whole
@@ -163,6 +163,24 @@ async def test_the_writer_outlives_a_beat_and_a_look_that_fail(faulty: SqliteSto
 # A disk for a while
 
 
+async def test_two_that_make_a_file_at_once_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = [apsw.BusyError("database is locked")] * 3
+
+    class Busy(apsw.Connection):
+        def execute(self, statements: str, *args: Any) -> Any:
+            if "journal_mode" in statements and busy:  # SQLite does not wait here: both hold what the other needs
+                raise busy.pop()
+            return super().execute(statements, *args)
+
+    monkeypatch.setattr(apsw, "Connection", Busy)
+    schema.prepare(schema.Place(f"{tmp_path}/logs.db"))
+    busy = [apsw.BusyError("database is locked")] * 1000
+    with pytest.raises(Unavailable):
+        schema.prepare(schema.Place(f"{tmp_path}/logs.db", busy=0.02))
+
+
 async def test_readers_connect_again(one: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     one._readers.close()
     one._readers = writer.Readers(one._place)  # none of its threads has a connection
@@ -176,6 +194,17 @@ async def test_readers_connect_again(one: SqliteStore, monkeypatch: pytest.Monke
             assert isinstance(outcome, Unavailable)
     await one.post("control/x", b"there")
     for page in await asyncio.gather(*(one.read("control/x", 0) for _ in range(6))):
+        assert page.records[0].data == b"there"
+
+
+async def test_a_snapshot_that_cannot_be_ended_hurts_no_later_one(faulty: SqliteStore) -> None:
+    await faulty.post("control/x", b"there")
+    Faulty.refused = ("COMMIT",)
+    for _ in range(2 * writer.READERS):
+        with pytest.raises(Unavailable):
+            await faulty.read("control/x", 0)
+    Faulty.refused = ()
+    for page in await asyncio.gather(*(faulty.read("control/x", 0) for _ in range(2 * writer.READERS))):
         assert page.records[0].data == b"there"
 
 

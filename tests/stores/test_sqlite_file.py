@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from tidelog.errors import InvalidRequest, Unavailable
+from tidelog.errors import Gone, InvalidRequest, Unavailable
 from tidelog.log import Lease, Record
 from tidelog.stores.sqlite import SqliteStore, journal, schema
 from tidelog.testing.conformance import eventually, records, whole
@@ -121,6 +121,25 @@ async def test_an_older_file_is_migrated(tmp_path: Path, monkeypatch: pytest.Mon
     connection.close()
 
 
+async def test_a_file_of_the_first_version_keeps_its_expired_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = schema.Place(str(tmp_path / "logs.db"))
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
+        schema.prepare(place)
+    connection = schema.connect(place)
+    connection.execute("INSERT INTO expired VALUES ('run/a'), ('run/b')")
+    connection.close()
+    store = SqliteStore(f"sqlite:///{tmp_path}/logs.db")
+    await store.start("one")
+    for name in ("run/a", "run/b"):
+        with pytest.raises(Gone) as gone:
+            await store.read(name, 0)
+        assert gone.value.code == "expired"
+    await store.aclose()
+
+
 async def test_processes_may_start_together(tmp_path: Path) -> None:
     stores = [SqliteStore(f"sqlite:///{tmp_path}/logs.db") for _ in range(6)]
     await asyncio.gather(*(store.start(f"owner{n}") for n, store in enumerate(stores)))
@@ -196,7 +215,7 @@ async def test_the_lease_is_beaten_while_the_loop_is_blocked(tmp_path: Path) -> 
 # A disk that is full
 
 
-async def test_a_full_disk_fails_the_group_and_no_more(store: SqliteStore) -> None:
+async def test_a_full_disk_fails_the_group_and_no_more(store: SqliteStore, tmp_path: Path) -> None:
     async def limit(pages: int) -> None:
         await store._journal.run(lambda do: do.execute(f"PRAGMA max_page_count={pages}").fetchall())
 
@@ -216,7 +235,12 @@ async def test_a_full_disk_fails_the_group_and_no_more(store: SqliteStore) -> No
     await limit(1_000_000)
     await store.append("run/a", 1, big, lease=LEASE, ended=True)
     await store.append("run/b", 0, records(0, 1), lease=LEASE)
-    assert await whole(store, "run/a") == records(0, 1) + big
+    other = SqliteStore(f"sqlite:///{tmp_path}/logs.db")
+    await other.start("two")
+    for reader in (store, other):
+        assert await whole(reader, "run/a") == records(0, 1) + big
+        assert await whole(reader, "run/b") == records(0, 1)
+    await other.aclose()
 
 
 async def test_what_is_no_record_fails_its_group_only(store: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:

@@ -65,15 +65,12 @@ class Anthropic:
 
     def feed(self, chunk: Any) -> Iterable[e.Event]:
         """The events of this chunk. Raises `SourceError` for an `error` event; kinds that are unknown give nothing."""
-        kind = _get(chunk, "type")
-        if (
-            kind == "content_block_delta" and self._text is not None
-        ):  # text behind text, nearly always: nothing to decide
-            delta = _get(chunk, "delta")
-            if _get(delta, "type") == "text_delta" and (text := _get(delta, "text")):
+        if self._text is not None:  # text behind text, nearly always: there is nothing to decide
+            delta: Any = getattr(chunk, "delta", None)
+            if getattr(delta, "type", None) == "text_delta" and delta.text:
                 self._raw = "text_delta"
-                return (e.TextDelta(part=self._text, text=text),)
-        step = _STEPS.get(kind)
+                return (e.TextDelta(part=self._text, text=delta.text),)
+        step = _STEPS.get(_get(chunk, "type"))
         return step(self, chunk) if step is not None else ()
 
     def end(self) -> Iterable[e.Event]:

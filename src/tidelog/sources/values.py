@@ -41,6 +41,8 @@ class Values:
         kind = type(chunk)
         if kind is str:
             return self._text(chunk) if chunk else ()
+        if (known := self._kinds.get(kind)) is not None:
+            return self._foreign(known, chunk)
         if isinstance(chunk, e.Event):
             return self._event(chunk)
         if chunk is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
@@ -13,6 +14,7 @@ BEAT: Final = 2.0
 """Seconds between two beats of the lease."""
 BUSY: Final = 5.0
 """Seconds to wait for another process's transaction."""
+SWITCH_PAUSE: Final = 0.01
 APPLICATION: Final = 0x7469646C
 CACHE_KIB: Final = 8192
 
@@ -114,8 +116,7 @@ def prepare(place: Place) -> None:
         try:
             connection.set_busy_timeout(int(place.busy * 1000))
             _check_in_snapshot(connection, place.path)
-            if connection.execute("PRAGMA journal_mode=WAL").get != "wal":
-                raise Unavailable(f"{place.path} cannot be switched to write-ahead logging.")
+            _switch(connection, place)
             _migrate(connection, place.path)
         finally:
             connection.close()
@@ -159,6 +160,20 @@ def _check_in_snapshot(connection: apsw.Connection, path: str) -> int:
     with connection:
         version = _check(connection, path)
     return version  # noqa: RET504 - mypy: a connection's block might swallow
+
+
+def _switch(connection: apsw.Connection, place: Place) -> None:
+    """To write-ahead logging. Two that do it to a new file at once are in each other's way, and SQLite lets neither wait."""
+    until = time.monotonic() + place.busy
+    while True:
+        try:
+            if connection.execute("PRAGMA journal_mode=WAL").get == "wal":
+                return
+            raise Unavailable(f"{place.path} cannot be switched to write-ahead logging.")
+        except apsw.BusyError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(SWITCH_PAUSE)
 
 
 def _migrate(connection: apsw.Connection, path: str) -> None:

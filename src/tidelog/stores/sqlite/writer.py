@@ -7,6 +7,7 @@ have a thread of their own: in the writer they would cost every commit behind th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -277,4 +278,13 @@ class Readers:
             finally:
                 connection.execute("COMMIT")
         except apsw.Error as error:
+            self._forget()
             raise Unavailable(f"The file could not be read: {error}.") from error
+
+    def _forget(self) -> None:
+        """Connect anew next time: a snapshot that could not be ended would refuse every later one."""
+        found: apsw.Connection | None = self._own.__dict__.pop("connection", None)
+        if found is not None:
+            self._connections.remove(found)
+            with contextlib.suppress(apsw.Error):
+                found.close(True)
