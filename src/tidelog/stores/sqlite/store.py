@@ -333,6 +333,8 @@ class SqliteStore:
 
     def _close_file(self, closed: asyncio.Future[None]) -> None:
         """In the writer thread, at its end."""
-        self._checkpointer.close()
-        self._readers.close()
-        self._loop.call_soon_threadsafe(closed.set_result, None)
+        try:
+            self._checkpointer.close()
+            self._readers.close()
+        finally:
+            self._loop.call_soon_threadsafe(closed.set_result, None)

@@ -92,8 +92,10 @@ class Writer:
                 self._execute(item)
                 self._tell(self._settled, item)
             elif item is not None:
-                self._connection.close()
-                item()
+                try:
+                    self._connection.close()
+                finally:
+                    item()  # somebody waits for it
                 return
             now = time.monotonic()
             if now >= self._beat_at:
