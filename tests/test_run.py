@@ -33,6 +33,7 @@ from tidelog import events as e
 from tidelog import run as run_module
 from tidelog import runner as runner_module
 from tidelog import writer as writer_module
+from tidelog.asking import head_of
 from tidelog.errors import Conflict, InvalidEvent, SourceError, TooLarge, Unavailable
 from tidelog.limits import Limits
 from tidelog.parts import Chunk
@@ -690,7 +691,7 @@ async def test_an_error_of_odd_words_ends_the_run_all_the_same(message: Any, ret
     async with running() as runner:
         run = await launch(runner, source)
         assert await asyncio.wait_for(run.wait(), 5.0) == "failed"
-        head = await runner.head(run.id)
+        head = await head_of(runner.store, run.id)
         assert head.error is not None
         assert (head.error.message, head.error.retry_after) == ("boom", None)
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from tests.parts import LateStore, bare_run, launch, legal, outcome, running, text_of, turns, until
 
-from tidelog import control, threads
+from tidelog import asking, control, threads
 from tidelog import events as e
 from tidelog import head as heads
-from tidelog import runner as runner_module
+from tidelog import live as live_module
+from tidelog.asking import head_of
 from tidelog.errors import Gone, Mismatch, Refused, Unavailable
 from tidelog.head import Head
 from tidelog.limits import Limits
@@ -47,7 +48,7 @@ async def test_a_run_starts_with_its_first_record_and_joins_its_thread() -> None
         started = (await legal(runner.store, second.id))[0]
         assert isinstance(started, e.RunStarted)
         assert (started.run, started.thread, started.of, started.mode) == (second.id, "t", first.id, "retry")
-        head = await runner.head(first.id)
+        head = await head_of(runner.store, first.id)
         assert (head.principal, head.route, head.outcome) == ("me", "/chat", "completed")
         entries = await threads.entries(runner.store, "t", "me")
         assert entries == [threads.Entry(first.id), threads.Entry(second.id, first.id, "retry")]
@@ -64,7 +65,7 @@ async def test_a_key_finds_its_run() -> None:
         assert again == first._replace(repeated=True)
         with pytest.raises(Mismatch):
             await runner.launch(Launch(opener(), key="k", fingerprint=b"2"))
-        assert await runner.stop(first.id) == "stopped"
+        assert await asking.stop(runner.store, first.id) == "stopped"
         await until(lambda: not len(runner))
         assert await runner.launch(Launch(opener(), key="k", fingerprint=b"1")) == first._replace(
             repeated=True, run=None
@@ -147,21 +148,20 @@ async def test_a_run_that_continues_opens_with_the_text_so_far() -> None:
 async def test_stop_is_truthful() -> None:
     async with running() as runner:
         with pytest.raises(Gone):
-            await runner.stop("unknown")
+            await asking.stop(runner.store, "unknown")
         run = await launch(runner, forever)
-        assert await runner.stop(run.id) == "stopped"
-        assert await runner.stop(run.id) == "already_ended"
+        assert await asking.stop(runner.store, run.id) == "stopped"
+        assert await asking.stop(runner.store, run.id) == "already_ended"
         done = await launch(runner, ["x"])
         await outcome(done)
-        assert await runner.stop(done.id) == "already_ended"
+        assert await asking.stop(runner.store, done.id) == "already_ended"
 
 
-async def test_stop_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner_module, "STOP_TIMEOUT", 0.02)
+async def test_stop_does_not_wait_for_ever() -> None:
     store = MemoryStore()
     await bare_run(store)  # nobody works at it
     async with running(store) as runner:
-        assert await runner.stop("r") == "stopping"
+        assert await asking.stop(runner.store, "r", patience=0.02) == "stopping"
 
 
 class Shaky(MemoryStore):
@@ -177,12 +177,12 @@ class Shaky(MemoryStore):
 
 
 async def test_a_stop_that_could_not_be_read_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner_module, "RETRY_CONTROL", 0.01)
+    monkeypatch.setattr(live_module, "RETRY_CONTROL", 0.01)
     store = Shaky()
     async with running(store) as runner:
         run = await launch(runner, forever)
         store.failures = 3
-        assert await runner.stop(run.id) == "stopped"
+        assert await asking.stop(runner.store, run.id) == "stopped"
         assert not store.failures
 
 
@@ -193,7 +193,7 @@ async def test_a_long_control_log_is_read_to_its_end() -> None:
         unknown = b'{"kind":"of a later version","x":"%b"}' % (b"x" * 1000)
         for _ in range(300):
             await runner.store.post(control_log(run.id), unknown)
-        assert await runner.stop(run.id) == "stopped"
+        assert await asking.stop(runner.store, run.id) == "stopped"
 
 
 async def test_an_ended_run_waits_at_no_bell() -> None:
@@ -203,7 +203,7 @@ async def test_an_ended_run_waits_at_no_bell() -> None:
         bell = runner.store.changed(control_log(run.id))
         await turns()
         assert bell._waiting
-        await runner.stop(run.id)
+        await asking.stop(runner.store, run.id)
         await until(lambda: not len(runner))
         assert not bell._waiting
 
@@ -215,7 +215,7 @@ async def test_an_ended_run_waits_at_no_bell() -> None:
 async def test_cancel_after_counts_viewers_everywhere(where: str) -> None:
     async with running() as runner:
         run = await launch(runner, forever, cancel_after=0.05)
-        head = await runner.head(run.id)
+        head = await head_of(runner.store, run.id)
         other = Runner(runner.store)  # as another process would
         watcher = runner if where == "here" else other
         first, second = watcher.watch(head, "a", 0), runner.watch(head, "b", 0)
@@ -232,7 +232,7 @@ async def test_cancel_after_counts_viewers_everywhere(where: str) -> None:
 async def test_a_viewer_that_comes_back_in_time_keeps_the_run() -> None:
     async with running() as runner:
         run = await launch(runner, forever, cancel_after=0.2)
-        head = await runner.head(run.id)
+        head = await head_of(runner.store, run.id)
         for _ in range(3):
             with runner.watch(head, "a", 0):
                 await turns()

@@ -1,74 +1,126 @@
-"""A live run of this process, and what its owner knows of those who watch it: here, and in other processes."""
+"""A live run of this process, with its ears: what others ask of it, and who watches it, here and in other processes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from typing import Any
+import logging
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any, Final
 
 from tidelog import control
 from tidelog import head as heads
 from tidelog.bell import Bell
 from tidelog.endings import OnEnd
-from tidelog.errors import Gone
+from tidelog.errors import Gone, StoreError
 from tidelog.head import Head
 from tidelog.log import control_log, run_log
 from tidelog.run import Run
 from tidelog.seams import Store
 
+log = logging.getLogger("tidelog")
+
+RETRY_CONTROL: Final = 0.25
+"""Seconds after which a control log that could not be read is read again."""
+
+Spawn = Callable[[Coroutine[Any, Any, Any]], None]
+"""Works in the background; the process may be going already."""
+
 
 class Live:
-    """A live run, its control log's bell and how far that log was read."""
-
-    __slots__ = ("bell", "cancel", "cancel_after", "elsewhere", "on_end", "rang", "run", "seen")
+    """A live run, and its control log, which `bell` rings: what stands there is obeyed."""
 
     def __init__(
-        self, run: Run, bell: Bell, rang: Callable[[], None], *, cancel_after: float | None, on_end: OnEnd | None
+        self, run: Run, bell: Bell, store: Store, spawn: Spawn, *, cancel_after: float | None, on_end: OnEnd | None
     ) -> None:
         self.run = run
-        self.cancel_after = cancel_after
         self.on_end = on_end
-        self.bell = bell
-        self.rang = rang
-        bell.add(rang)
-        self.seen = 0
-        self.elsewhere: dict[str, int] = {}
-        self.cancel: asyncio.TimerHandle | None = None
+        self._cancel_after = cancel_after
+        self._cancel: asyncio.TimerHandle | None = None
+        self._store = store
+        self._spawn = spawn
+        self._bell = bell
+        self._seen = 0
+        """How far the control log was read."""
+        self._elsewhere: dict[str, int] = {}
+        self._closed = False
+        self._rang: Callable[[], None] = self._hear
+        bell.add(self._rang)
 
     @property
     def watched(self) -> bool:
         """Whether anybody watches, in whatever process."""
-        return len(self.run.viewers) > 0 or any(self.elsewhere.values())
+        return len(self.run.viewers) > 0 or any(self._elsewhere.values())
 
-    def told(self, by: str, viewers: int) -> None:
-        """Another process says how many watch there."""
-        self.elsewhere[by] = viewers
-        self.run.viewers.watched_elsewhere(any(self.elsewhere.values()))
+    def count(self) -> None:
+        """Arm or disarm `on_leave` by the number of viewers everywhere."""
+        if self._cancel_after is None or self._closed:
+            return
+        if self.watched and self._cancel is not None:
+            self._cancel.cancel()
+            self._cancel = None
+        elif not self.watched and self._cancel is None:
+            self._cancel = asyncio.get_running_loop().call_later(self._cancel_after, self._leave_alone)
 
     def close(self) -> None:
         """The run is done: hear nothing more."""
-        self.bell.discard(self.rang)
-        if self.cancel is not None:
-            self.cancel.cancel()
+        self._closed = True
+        self._bell.discard(self._rang)
+        if self._cancel is not None:
+            self._cancel.cancel()
+
+    def _hear(self) -> None:
+        self._spawn(self._obey())
+
+    async def _obey(self) -> None:
+        """Read what was asked since, and do it."""
+        name, more = control_log(self.run.id), True
+        try:
+            while more:
+                page = await self._store.read(name, self._seen)
+                more = page.more
+                for record in page.records:
+                    if record.seq > self._seen:
+                        self._seen = record.seq
+                        self._do(control.decode(record.data))
+        except Gone:
+            pass
+        except StoreError as error:
+            log.warning("run %s: its control log could not be read, will try again: %s", self.run.id, error)
+            asyncio.get_running_loop().call_later(RETRY_CONTROL, self._hear)
+
+    def _do(self, asked: control.AnyControl | None) -> None:
+        match asked:
+            case control.Stop():
+                self.run.stop()
+            case control.Watched(by=by, viewers=viewers):
+                self._elsewhere[by] = viewers
+                self.run.viewers.watched_elsewhere(any(self._elsewhere.values()))
+                self.count()
+            case _:
+                pass
+
+    def _leave_alone(self) -> None:
+        self._cancel = None
+        self._spawn(self._stop_unwatched())
+
+    async def _stop_unwatched(self) -> None:
+        """Nobody here watches: look once more whether anybody does elsewhere, whose word may not have reached us."""
+        await self._obey()
+        if not self.watched:
+            self.run.stop()
 
 
 class Watching:
     """Counts viewers, for `on_leave` and `lockstep`: those of runs that live here, and for other processes' runs our own.
 
     Under lockstep a source waits for the viewers of its own process alone; that there are others only keeps it going.
-
-    `obey` reads a run's control log; `spawn` works in the background.
     """
 
-    def __init__(
-        self, store: Store, owner: str, live: dict[str, Live], *,
-        obey: Callable[[Live], Awaitable[None]], spawn: Callable[[Coroutine[Any, Any, Any]], None],
-    ) -> None:  # fmt: skip
+    def __init__(self, store: Store, owner: str, live: Mapping[str, Live], spawn: Spawn) -> None:
         self._store = store
         self._owner = owner
         self._live = live
-        self._obey = obey
         self._spawn = spawn
         self._watched: dict[str, int] = {}
 
@@ -78,7 +130,7 @@ class Watching:
         live = self._live.get(head.run)
         if live is not None:
             live.run.viewers.add(viewer, position)
-            self.count(live)
+            live.count()
         elif head.counts_viewers and head.ended is None:
             self._watch_elsewhere(head.run, 1)
         try:
@@ -86,29 +138,9 @@ class Watching:
         finally:
             if live is not None:
                 live.run.viewers.remove(viewer)
-                self.count(live)
+                live.count()
             elif head.counts_viewers and head.ended is None:
                 self._watch_elsewhere(head.run, -1)
-
-    def count(self, live: Live) -> None:
-        """Arm or disarm `on_leave` by the number of viewers everywhere."""
-        if live.cancel_after is None or live.run.id not in self._live:
-            return
-        if live.watched and live.cancel is not None:
-            live.cancel.cancel()
-            live.cancel = None
-        elif not live.watched and live.cancel is None:
-            live.cancel = asyncio.get_running_loop().call_later(live.cancel_after, self._leave_alone, live)
-
-    def _leave_alone(self, live: Live) -> None:
-        live.cancel = None
-        self._spawn(self._stop_unwatched(live))
-
-    async def _stop_unwatched(self, live: Live) -> None:
-        """Nobody here watches: look once more whether anybody does elsewhere, whose word may not have reached us."""
-        await self._obey(live)
-        if not live.watched:
-            live.run.stop()
 
     def _watch_elsewhere(self, run: str, change: int) -> None:
         before = self._watched.get(run, 0)

@@ -11,6 +11,7 @@ from tests.parts import ENDED, PATIENCE, launch, log_of, outcome, running, turns
 
 from tidelog import events as e
 from tidelog import registry
+from tidelog.asking import head_of
 from tidelog.cursor import Cursor
 from tidelog.errors import Gone
 from tidelog.frame import Envelope, Frame
@@ -230,7 +231,7 @@ async def test_lockstep_keeps_the_source_near_its_slowest_viewer() -> None:
 
     async with running() as runner:
         run = await launch(runner, work, limits=Limits(lockstep=1000))
-        head = await runner.head(run.id)
+        head = await head_of(runner.store, run.id)
         socket = Socket()
         socket.free.clear()
         cursor = Cursor(runner.store, run_log(run.id))

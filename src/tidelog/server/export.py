@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from tidelog import registry
+from tidelog.asking import head_of
 from tidelog.closing import close
 from tidelog.errors import InvalidRequest, StoreError, TidelogError
 from tidelog.run import Opener
@@ -167,7 +168,7 @@ class _Dropping:
     async def _drop(self) -> None:
         runner = self._runner
         try:
-            if not runner.draining.rung and (await runner.head(self._run)).outcome == "completed":
+            if not runner.draining.rung and (await head_of(runner.store, self._run)).outcome == "completed":
                 await runner.drop(self._run)
         except StoreError as error:  # somebody else has deleted it; else retention will
             log.debug("export: %s is not dropped", self._run, exc_info=error)

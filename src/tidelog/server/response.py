@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tidelog import events as e
+from tidelog.asking import head_of
 from tidelog.attempts import announces
 from tidelog.cursor import Cursor, check_position
 from tidelog.errors import Gone, InvalidRequest, NotFound, Refused, TidelogError, TooLarge
@@ -126,7 +127,7 @@ class TideResponse(Response):
     ) -> None:
         """A client that comes back: it never starts a run."""
         runner = self._edge.runner
-        head = await runner.head(position.run)
+        head = await head_of(runner.store, position.run)
         if head.principal != principal or head.route != route_of(scope):
             raise NotFound  # before the position is looked at: whether it lies ahead is nobody else's business
         await check_position(runner.store, position)
@@ -137,7 +138,7 @@ class TideResponse(Response):
         scope = request.scope
         repeat: Repeat | None = scope.get(REPEAT)
         launched = await self._edge.runner.launch(self._launch(request, principal, repeat))
-        head = launched.run.head if launched.run is not None else await self._edge.runner.head(launched.id)
+        head = launched.run.head if launched.run is not None else await head_of(self._edge.runner.store, launched.id)
         headers = self._start_headers(scope, head)
         if form.kind == "async" or repeat is not None:
             found = {"run": head.run, "thread": head.thread, "of": head.of, "mode": head.mode}
@@ -286,7 +287,7 @@ class _Answer:
 
     async def _raise_early_failure(self, scope: Scope, run: Run | None) -> None:
         """A run that failed before its first event has a real status: the app's own handler, or a problem document."""
-        head = await self._runner.head(self._head.run)
+        head = await head_of(self._runner.store, self._head.run)
         if head.error is None:
             return
         if not await self._is_silent(head.run):

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tidelog import control, threads
+from tidelog import asking, control, threads
 from tidelog import head as heads
 from tidelog.cursor import Cursor, check_position
 from tidelog.errors import Gone, InvalidRequest, NotFound, TidelogError
@@ -112,7 +112,7 @@ class Routes:
         """Stop a run, wherever it is."""
         check_site(request.scope, self._edge.origins)
         head, _ = await self._mine(request)
-        result = await self._runner.stop(head.run)
+        result = await asking.stop(self._runner.store, head.run)
         return json_response({"result": result}, 202 if result == "stopping" else 200)
 
     async def retry(self, request: Request) -> Response:

@@ -1,0 +1,93 @@
+"""Opening the log of a new run: under its idempotency key, and in its thread."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final, NamedTuple, NoReturn
+
+from tidelog import events as e
+from tidelog import head as heads
+from tidelog import threads
+from tidelog.asking import head_of
+from tidelog.bell import Bell
+from tidelog.errors import Gone, Mismatch, StoreError
+from tidelog.head import Head
+from tidelog.launch import Launch, begin
+from tidelog.log import Record, control_log, run_log
+from tidelog.run import Opener
+from tidelog.seams import Store
+
+TRIES: Final = 3
+"""How often a start is tried again whose idempotency key found a run that was dropped meanwhile."""
+
+
+class Opened(NamedTuple):
+    """A new log. `opener` opens the source, unless the run could not join its thread; `bell` is that of its control log."""
+
+    head: Head
+    first: e.RunStarted
+    opener: Opener
+    bell: Bell
+
+
+async def open_run(store: Store, launch: Launch, tries: int = TRIES) -> Opened | Head:
+    """Store `run.started`; or the head of the run that this idempotency key has started before.
+
+    Raises `Mismatch` for a key of another request, and for a thread in which another run is at work (`thread_busy`).
+    """
+    if launch.thread is not None and not launch.concurrent and launch.key is None:  # a key may find the run at work
+        _refuse(await threads.busy(store, launch.thread, launch.principal))
+    made, first = begin(launch)
+    name, record = run_log(made.run), Record(1, made.created, e.encode(first))
+    bell = store.changed(control_log(made.run))
+    won = await store.open(
+        name, heads.encode(made), records=(record,), principal=launch.principal or "",
+        key=launch.key, fingerprint=launch.fingerprint,
+    )  # fmt: skip
+    if won != name:
+        return await _found(store, won.partition("/")[2], launch, tries)
+    opener = launch.opener
+    if launch.thread is not None:
+        try:
+            await _join(store, made, launch)
+        except StoreError as error:  # the log is open: it must have its ending
+            opener = partial(_raise, error)
+    return Opened(made, first, opener, bell)
+
+
+async def _join(store: Store, made: Head, launch: Launch) -> None:
+    """Put the run into its thread. Raises `Mismatch` (`thread_busy`) where another one is at work, and forgets this one.
+
+    Everybody posts first and reads then, so of two that start at once, in whatever processes, both see the one that the
+    store put first, and only that one goes on. A run whose process died is at work until it is reaped.
+    """
+    place = await threads.add(store, made.thread, made.principal, threads.entry_of(made, concurrent=launch.concurrent))
+    if launch.concurrent:
+        return
+    other = await threads.busy(store, made.thread, made.principal, before=place)
+    if other is not None:
+        await store.drop(run_log(made.run))
+        _refuse(other)
+
+
+async def _found(store: Store, run: str, launch: Launch, tries: int) -> Opened | Head:
+    """The run of this key. One that its thread does not let in is dropped any moment, and its key is free again."""
+    try:
+        head = await head_of(store, run)
+        if launch.thread is not None and not launch.concurrent and head.ended is None:
+            _refuse(await threads.kept_out(store, head.thread, head.principal, run))
+            head = await head_of(store, run)
+    except Gone as gone:
+        if gone.code != "not_found" or not tries:
+            raise
+        return await open_run(store, launch, tries - 1)
+    return head
+
+
+def _refuse(busy: str | None) -> None:
+    if busy is not None:
+        raise Mismatch(code="thread_busy", run=busy)
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
