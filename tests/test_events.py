@@ -25,6 +25,8 @@ EXAMPLES: tuple[e.Event, ...] = (
     e.ToolEnded(call="c", outcome="failed", error="no"), e.Sources([e.Source("s1", "Guide", heading=("A", "B"), score=0.5)]),
     e.Progress(task="t", done=1, total=3, note="n"), e.Data(data={"k": [1]}, name="Kind"), e.Usage(input=1, output=2),
     e.Finish(reason="stop", raw="end_turn"),
+    e.RunState(state="queued", position=3),
+    e.RunState(state="paused"),
     e.RunEnded(outcome="failed", error=e.Error.of("rate_limited", retry_after=3.5), usage=e.TokenUsage(), can=("retry",)),
 )  # fmt: skip
 

@@ -21,6 +21,9 @@ Outcome = Literal["completed", "failed", "stopped", "timed_out", "interrupted"]
 ToolOutcome = Literal["completed", "failed", "stopped"]
 Mode = Literal["retry", "continue"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "other"]
+RunningState = Literal["queued", "running", "paused", "waiting"]
+State = Literal["queued", "running", "paused", "waiting", "ended"]
+"""What a run is doing. It is `running` from its start on, unless it says otherwise."""
 UsageSource = Literal["provider", "estimated", "unknown"]
 
 
@@ -81,6 +84,17 @@ class RunStarted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run.
     attempt: int
     of: str | None = None
     mode: Mode | None = None
+
+
+class RunState(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run.state"):
+    """The run is in another state from here on: written by the run itself, never by its source.
+
+    `queued`: it waits for its turn; `position` is its place, from 1. `paused`: its source is not pulled.
+    `waiting`: for the answer to a question. `running`: it goes on.
+    """
+
+    state: RunningState
+    position: int | None = None
 
 
 class TextDelta(Event, frozen=True, kw_only=True, tag="text.delta"):
@@ -199,7 +213,7 @@ class RunEnded(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run.en
 
 
 AnyEvent = (
-    RunStarted | TextDelta | TextSnapshot | TextEnded | ReasoningDelta | ReasoningEnded | ToolStarted | ToolInputDelta
+    RunStarted | RunState | TextDelta | TextSnapshot | TextEnded | ReasoningDelta | ReasoningEnded | ToolStarted | ToolInputDelta
     | ToolInput | ToolEnded | Sources | Progress | Data | Usage | Finish | RunEnded
 )  # fmt: skip
 """Every event there is: the union from which decoding and the JSON schema come."""

@@ -38,6 +38,7 @@ RULES: Final[dict[type[e.Event], Rule | None]] = {
     e.ToolInputDelta: Rule("call", "call", ("open",), "open"),
     e.ToolInput: Rule("call", "call", ("open",), "given"),
     e.ToolEnded: Rule("call", "call", ("open", "given"), "closed"),
+    e.RunState: None,
     e.Sources: None,
     e.Progress: None,
     e.Data: None,

@@ -6,7 +6,7 @@ import time
 
 import msgspec
 
-from tidelog.events import Error, Mode, Outcome, RunEnded, TokenUsage
+from tidelog.events import Error, Mode, Outcome, RunEnded, State, TokenUsage
 
 
 class StoredRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -40,6 +40,7 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     mode: Mode | None = None
     said: str | None = None
     """What the user said in the thread, which this run answers. It lives and goes with the run."""
+    state: State = "running"
     ended: float | None = None
     outcome: Outcome | None = None
     error: Error | None = None
@@ -61,7 +62,13 @@ def ending(outcome: Outcome, error: Error | None, usage: TokenUsage) -> RunEnded
 def ended_head(head: Head, event: RunEnded) -> Head:
     """The head of a run that ended with this event."""
     return msgspec.structs.replace(
-        head, ended=time.time(), outcome=event.outcome, error=event.error, usage=event.usage, can=event.can
+        head,
+        state="ended",
+        ended=time.time(),
+        outcome=event.outcome,
+        error=event.error,
+        usage=event.usage,
+        can=event.can,
     )
 
 

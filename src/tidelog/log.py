@@ -6,13 +6,11 @@ import base64
 import os
 import re
 from collections.abc import Callable
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from tidelog.errors import InvalidRequest, StoreError
-
-State = Literal["running", "ended"]
 
 RUN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CURSOR: Final = re.compile(r"([A-Za-z0-9_-]{1,64})\.([1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,14})")

@@ -59,7 +59,6 @@ class Run:
         first: e.RunStarted, attempts: int = ATTEMPTS,
     ) -> None:  # fmt: skip
         self.id = head.run
-        self.head = head
         self.limits = limits
         self.failure: Exception | None = None
         """The exception that ended the run, for the request that waits for its status."""
@@ -85,6 +84,11 @@ class Run:
         self._alarm = Alarm(self.loop, self._late)
         self._due = self._ends_at = self.loop.time() + limits.total_timeout
         """When the next chunk is late, unless it is text behind text: the writer knows when that came."""
+
+    @property
+    def head(self) -> Head:
+        """The head of its log, as it was last given to the store."""
+        return self.writer.head
 
     @property
     def last(self) -> int:

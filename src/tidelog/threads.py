@@ -17,7 +17,7 @@ from tidelog import head as heads
 from tidelog.bell import Waiter
 from tidelog.errors import Gone
 from tidelog.head import Head
-from tidelog.log import State, Tail, run_log, thread_log
+from tidelog.log import Tail, run_log, thread_log
 from tidelog.seams import Store
 
 LOOK_BACK: Final = 64
@@ -47,7 +47,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     content: str
     run: str
     id: str | None = None
-    state: State | None = None
+    state: e.State | None = None
     outcome: e.Outcome | None = None
 
 
@@ -124,10 +124,9 @@ async def exchanges(
 async def messages(store: Store, thread: str, principal: str | None, *, limit: int = MESSAGES) -> list[Message]:
     """What was said in the thread, in order; of a longer one the newest."""
     found: list[Message] = []
-    async for head, tail in exchanges(store, thread, principal):
-        state: State = "ended" if tail.ended else "running"
+    async for head, _ in exchanges(store, thread, principal):
         text = await text_of(store, head.run)
-        found.append(Message("assistant", text, head.run, head.message, state, head.outcome))
+        found.append(Message("assistant", text, head.run, head.message, head.state, head.outcome))
         if head.said is not None:
             found.append(Message("user", head.said, head.run))
         if len(found) >= limit:

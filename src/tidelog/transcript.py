@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from tidelog import events as e
-from tidelog.log import Record, State
+from tidelog.log import Record
 
 LIMIT_ITEMS: Final = 10_000
 """Data events that a transcript keeps; of more it keeps the last ones. The log has them all."""
@@ -57,7 +57,7 @@ class Transcript(msgspec.Struct):
 
     run: str = ""
     thread: str = ""
-    state: State = "running"
+    state: e.State = "running"
     outcome: e.Outcome | None = None
     error: e.Error | None = None
     usage: e.TokenUsage | None = None
@@ -112,6 +112,9 @@ class Fold:
         out = self._out
         out.run, out.thread, out.message.id = event.run, event.thread, event.message
         out.of, out.mode = event.of, event.mode
+
+    def _state(self, event: e.RunState) -> None:
+        self._out.state = event.state
 
     def _text(self, event: e.TextDelta | e.TextSnapshot) -> None:
         self._add(("text", event.part), TextPart, event.text)
@@ -178,6 +181,7 @@ class Fold:
 
 _FOLDS: Final[dict[type[e.Event], Callable[[Fold, Any], None]]] = {
     e.RunStarted: Fold._started,
+    e.RunState: Fold._state,
     e.TextDelta: Fold._text,
     e.TextSnapshot: Fold._text,
     e.TextEnded: Fold._text_ended,

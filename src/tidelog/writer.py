@@ -11,6 +11,8 @@ from collections.abc import Callable
 from time import monotonic, time
 from typing import Final
 
+import msgspec
+
 from tidelog import events as e
 from tidelog import head as heads
 from tidelog.errors import Conflict, StoreError, TooLarge
@@ -34,8 +36,9 @@ class Writer:
     """
 
     __slots__ = (
-        "_ack", "_append", "_began", "_catching_up", "_check_at", "_earlier", "_epoch", "_grammar", "_head", "_lease",
+        "_ack", "_append", "_began", "_catching_up", "_check_at", "_earlier", "_epoch", "_grammar", "_lease",
         "_most_bytes", "_most_event", "_most_records", "_moved", "_name", "_zero", "at", "bytes", "done", "finished",
+        "head",
         "last", "lost", "same_part", "stored", "usage",
     )  # fmt: skip
 
@@ -57,7 +60,8 @@ class Writer:
         self.same_part = b""
         """How a delta of the open text part begins, while one follows the other; else empty."""
         self._append = store.append
-        self._head = head
+        self.head = head
+        """What the store was last given, or will be with the next change."""
         self._name = run_log(head.run)
         self._lease = Lease(lease.owner, lease.epoch, self._lose)
         self._epoch = lease.epoch
@@ -130,13 +134,23 @@ class Writer:
         if ack is not self._ack:
             self._begin(ack, total - len(data))
 
+    def enter(self, state: e.RunningState, position: int | None = None) -> None:
+        """The run is in another state from here on: told, and kept in its head, in one step. After the end, nothing happens."""
+        if self.finished:
+            return
+        self.head = msgspec.structs.replace(self.head, state=state)
+        event = e.RunState(state=state, position=position)
+        self._grammar.accept(event)
+        self.same_part = b""
+        self._push(e.encode(event), heads.encode(self.head))
+
     def finish(self, outcome: e.Outcome, error: e.Error | None) -> None:
         """Store the ending in one batch: close what is open, then `run.ended`. Happens once."""
         if self.finished:
             return
         self.finished = True
         ending = heads.ending(outcome, error, self.usage)
-        head = heads.encode(heads.ended_head(self._head, ending))
+        head = heads.encode(heads.ended_head(self.head, ending))
         after, records = self.last, list[Record]()
         for event in (*self._grammar.closing(outcome), ending):
             self._grammar.accept(event)
@@ -155,11 +169,11 @@ class Writer:
         least = min(self._most_event, self._most_records - self.last)  # no record is shorter than a byte
         self._check_at = min(self._most_bytes, self.bytes + least)
 
-    def _push(self, data: bytes) -> None:
+    def _push(self, data: bytes, head: bytes | None = None) -> None:
         """Number the event and hand it to the store."""
         before = self.bytes
         record = self._number(data)
-        ack = self._append(self._name, record.seq - 1, (record,), self._lease)
+        ack = self._append(self._name, record.seq - 1, (record,), self._lease, head)
         if ack is not self._ack:
             self._begin(ack, before)
 
@@ -194,7 +208,7 @@ class Writer:
         if self.lost is not None or self.done.done():
             return
         level = logging.WARNING if isinstance(error, Conflict) else logging.ERROR
-        log.log(level, "run %s: the log is lost to this process: %s", self._head.run, error)
+        log.log(level, "run %s: the log is lost to this process: %s", self.head.run, error)
         self.lost = error
         self.finished = True
         self._lease.lost = None

@@ -232,7 +232,7 @@ def _state(head: Head, tail: Tail) -> dict[str, Any]:
     return {
         "run": head.run,
         "thread": head.thread,
-        "state": "ended" if tail.ended else "running",
+        "state": head.state,
         "last_seq": tail.last,
         "epoch": tail.epoch,
         "outcome": head.outcome,
