@@ -15,12 +15,14 @@ app = FastAPI()
 @app.get("/stream", response_class=EventSourceResponse)
 async def stream(seconds: float, rate: float) -> AsyncIterator[ServerSentEvent]:
     run = run_id()
-    async for number, text in tokens(seconds, rate):
+    number = 0
+    async for text in tokens(seconds, rate):
         yield ServerSentEvent(raw_data=data(number, text), id=f"{run}.1.{number}")
+        number += 1
 
 
 @app.get("/idle", response_class=EventSourceResponse)
 async def idle() -> AsyncIterator[ServerSentEvent]:
     run = run_id()
-    async for number, text in one_token():
-        yield ServerSentEvent(raw_data=data(number, text), id=f"{run}.1.{number}")
+    async for text in one_token():
+        yield ServerSentEvent(raw_data=data(0, text), id=f"{run}.1.0")

@@ -19,12 +19,14 @@ async def app(
         return
     run = run_id()
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-    async for number, text in _source(scope):
+    number = 0
+    async for text in _source(scope):
         await send({"type": "http.response.body", "body": frame(run, number, text), "more_body": True})
+        number += 1
     await send({"type": "http.response.body", "body": b""})
 
 
-def _source(scope: Message) -> AsyncIterator[tuple[int, str]]:
+def _source(scope: Message) -> AsyncIterator[str]:
     if scope["path"] == "/idle":
         return one_token()
     query = parse_qs(scope["query_string"].decode())

@@ -1,4 +1,4 @@
-"""What every server streams: events that know when they were meant to happen."""
+"""What every server streams: text that knows when it was meant to come, from one async generator, as an SDK gives it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import AsyncIterator
 from time import monotonic_ns
 
 
-async def tokens(seconds: float, rate: float) -> AsyncIterator[tuple[int, str]]:
-    """Event i at i / ``rate`` seconds from now, for ``seconds``: its number and the text ``<i>:<due, ns>;``."""
+async def tokens(seconds: float, rate: float) -> AsyncIterator[str]:
+    """Text i at i / ``rate`` seconds from now, for ``seconds``: ``<i>:<due, ns>;``."""
     start, step = monotonic_ns(), 1e9 / rate
     for number in range(round(seconds * rate)):
         due = start + round(number * step)
         await asyncio.sleep(max(0, due - monotonic_ns()) / 1e9)
-        yield number, f"{number}:{due};"
+        yield f"{number}:{due};"
 
 
-async def one_token() -> AsyncIterator[tuple[int, str]]:
-    """One event, then a wait that only the end of the viewer ends."""
-    yield 0, f"0:{monotonic_ns()};"
+async def one_token() -> AsyncIterator[str]:
+    """One text, then a wait that only the end of the viewer ends."""
+    yield f"0:{monotonic_ns()};"
     await asyncio.Event().wait()
 
 

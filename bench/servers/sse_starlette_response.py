@@ -12,10 +12,12 @@ from starlette.routing import Route
 from bench.servers.source import data, one_token, run_id, tokens
 
 
-async def events(source: AsyncIterator[tuple[int, str]]) -> AsyncIterator[ServerSentEvent]:
+async def events(source: AsyncIterator[str]) -> AsyncIterator[ServerSentEvent]:
     run = run_id()
-    async for number, text in source:
+    number = 0
+    async for text in source:
         yield ServerSentEvent(data(number, text), id=f"{run}.1.{number}")
+        number += 1
 
 
 async def stream(request: Request) -> EventSourceResponse:

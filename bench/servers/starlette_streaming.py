@@ -12,10 +12,12 @@ from starlette.routing import Route
 from bench.servers.source import frame, one_token, run_id, tokens
 
 
-async def frames(source: AsyncIterator[tuple[int, str]]) -> AsyncIterator[bytes]:
+async def frames(source: AsyncIterator[str]) -> AsyncIterator[bytes]:
     run = run_id()
-    async for number, text in source:
+    number = 0
+    async for text in source:
         yield frame(run, number, text)
+        number += 1
 
 
 async def stream(request: Request) -> StreamingResponse:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
+from starlette.responses import Response
 
 from bench.servers.source import one_token, tokens
 from tidelog import Tidelog
@@ -16,14 +16,10 @@ app.include_router(tide.router)
 
 
 @app.get("/stream")
-@tide.stream
-async def stream(seconds: float, rate: float) -> AsyncIterator[str]:
-    async for _, text in tokens(seconds, rate):
-        yield text
+async def stream(seconds: float, rate: float) -> Response:
+    return tide.response(tokens(seconds, rate))
 
 
 @app.get("/idle")
-@tide.stream
-async def idle() -> AsyncIterator[str]:
-    async for _, text in one_token():
-        yield text
+async def idle() -> Response:
+    return tide.response(one_token())
