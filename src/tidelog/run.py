@@ -16,9 +16,9 @@ from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
 
 from tidelog import events as e
-from tidelog.alarm import Alarm
 from tidelog.attempts import ATTEMPTS, Attempts
 from tidelog.blame import error_of, severity
+from tidelog.clocks import Clocks
 from tidelog.closing import close, throw, unwrapped, without
 from tidelog.errors import InvalidEvent, TidelogError, TooLarge
 from tidelog.head import Head
@@ -79,11 +79,8 @@ class Run:
         self._silent = 0
         """Chunks since the last breath that took the long way."""
         self._cancelled = False
-        self._closing = False
         self._room: asyncio.Future[None] | None = None
-        self._alarm = Alarm(self.loop, self._late)
-        self._due = self._ends_at = self.loop.time() + limits.total_timeout
-        """When the next chunk is late, unless it is text behind text: the writer knows when that came."""
+        self._clocks = Clocks(self.loop, limits, age=self._writer.age, over=self._late)
 
     @property
     def head(self) -> Head:
@@ -151,7 +148,7 @@ class Run:
         finally:
             raised = None  # its traceback holds this frame
             self._finish()
-            self._alarm.drop()
+            self._clocks.drop()
             if self.failure is not None:
                 self.failure.__traceback__ = without(__file__, self.failure.__traceback__)
 
@@ -223,13 +220,13 @@ class Run:
         """Seconds until the next attempt; None where there is none: the source has said something, or it would not help."""
         if self._reason is not None or self._writer.last != self.silent_until:
             return None
-        return self._attempts.next(unwrapped(error), left=self._ends_at - self.loop.time())
+        return self._attempts.next(unwrapped(error), left=self._clocks.left)
 
     async def _rest(self, wait: float) -> bool:
         """Announce the next attempt and wait for it; whether it may begin. Stop and the limit of the whole run hold."""
-        self._closing = False
+        self._clocks.expect_nothing()
         try:
-            self.silent_until, self._due = self._writer.last + 1, self._ends_at  # set before it is heard
+            self.silent_until = self._writer.last + 1  # set before it is heard
             self._writer.accept(self._attempts.announced())
             self._pulling = self._reason is None  # else the log was lost just now
             await asyncio.sleep(wait if self._pulling else 0)
@@ -250,14 +247,13 @@ class Run:
 
     def _expect_first(self) -> None:
         self._writer.at = 0.0  # a snapshot or an announcement came before, but nothing of the source
-        self._due = self.loop.time() + self.limits.first_event_timeout
-        self._alarm.set(min(self._due, self.loop.time() + self.limits.gap_timeout, self._ends_at))
+        self._clocks.expect_first()
 
     async def _pull(self, chunks: AsyncIterator[Any], translator: Translator) -> None:
         """The hot loop. Who ends the run while a chunk is taken cancels the next pull."""
         if self._reason is not None:
             return
-        writer, pause_at = self._writer, self._pause_at()
+        writer, look_at = self._writer, self._look_at()
         self._pulling = True
         try:
             async for chunk in chunks:
@@ -271,21 +267,21 @@ class Run:
                 except (InvalidEvent, TooLarge) as error:
                     self._pulling = False
                     self._fail(error)
-                    self._expect_close()
+                    self._clocks.expect_close()
                     await throw(chunks, error)
                     break  # the source has swallowed it
-                if writer.bytes > pause_at or self._silent > BREATH:
-                    if await self._pause():
+                if writer.bytes > look_at or self._silent > BREATH:
+                    if await self._look_around():
                         break
-                    pause_at = self._pause_at()
+                    look_at = self._look_at()
         finally:
             self._pulling = False
 
-    def _pause_at(self) -> int:
+    def _look_at(self) -> int:
         """Bytes from which on it is time to look around; under lockstep that is after each chunk."""
         return self._breath_at if self.limits.lockstep is None else -1
 
-    async def _pause(self) -> bool:
+    async def _look_around(self) -> bool:
         """Give way to the loop; hold the source while the store or the viewers are behind. True if the run ended meanwhile."""
         self._pulling = False
         await self._wait_for_room()
@@ -297,15 +293,11 @@ class Run:
 
     async def _close(self, chunks: AsyncIterator[Any]) -> None:
         """Run the source's `finally` blocks. Bounded by `close_timeout`, after which `_late` ends the log without them."""
-        self._expect_close()
+        self._clocks.expect_close()
         await self._take_back()
         error = await close(chunks)
         if error is not None:
             self._fail(self._attempts.failed or error)
-
-    def _expect_close(self) -> None:
-        self._closing = True
-        self._alarm.set(self.loop.time() + self.limits.close_timeout)
 
     async def _take_back(self) -> None:
         """Undo the cancellation by `_end`, delivered or not."""
@@ -327,18 +319,18 @@ class Run:
         for event in translator.feed(chunk):
             self._writer.accept(event)
         self._silent += 1
-        self._due = self.loop.time() + self.limits.gap_timeout
+        self._clocks.heard = self.loop.time()
         if type(event) is e.TextDelta and type(chunk) is str and translator is self._values:
             self._writer.same_part = e.delta_prefix(event.part)
 
     async def _wait_for_room(self) -> None:
         """Hold the source while the store, or under lockstep the slowest viewer, is behind. The run's clocks stop."""
         while self._reason is None and (self._writer.behind or self._outruns_viewers()):
-            self._due = self._ends_at
+            self._clocks.expect_nothing()
             self._room = self.loop.create_future()
             self.viewers.on_move = self._moved
             await self._room
-            self._due = self.loop.time() + self.limits.gap_timeout
+            self._clocks.expect_next()
         self._room = self.viewers.on_move = None
 
     def _outruns_viewers(self) -> bool:
@@ -357,14 +349,10 @@ class Run:
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
 
-    def _late(self) -> None:
-        """The alarm: a limit of time has passed, or has moved on since."""
-        limit = min(max(self._due, self.loop.time() + self.limits.gap_timeout - self._writer.age()), self._ends_at)
-        if not self._closing and self.loop.time() < limit:
-            self._alarm.set(min(limit, self.loop.time() + self.limits.gap_timeout))
-        elif not self._closing:
-            what = "total_timeout" if self.loop.time() >= self._ends_at else "first_event_timeout or gap_timeout"
-            log.warning("run %s: over its %s", self.id, what)
+    def _late(self, limits: str) -> None:
+        """One of these limits of time has passed."""
+        if limits != "close_timeout":
+            log.warning("run %s: over its %s", self.id, limits)
             self._end("timed_out", e.Error.of("timed_out"))
         elif not self._writer.finished:
             log.warning("run %s: its source does not close; ended without it", self.id)
@@ -378,7 +366,7 @@ class Run:
         if self._pulling and self._task is not None:
             self._pulling = False
             self._cancelled = True
-            self._expect_close()
+            self._clocks.expect_close()
             self._task.cancel()
         self._moved()
 
