@@ -40,6 +40,8 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     mode: Mode | None = None
     said: str | None = None
     """What the user said in the thread, which this run answers. It lives and goes with the run."""
+    trace: str | None = None
+    """Where its span is, as W3C's `traceparent`, if it is traced."""
     state: State = "running"
     ended: float | None = None
     outcome: Outcome | None = None

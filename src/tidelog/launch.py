@@ -37,6 +37,8 @@ class Launch(NamedTuple):
     """It may join a thread in which another run is at work."""
     attempts: int = ATTEMPTS
     on_end: OnEnd | None = None
+    trace: str | None = None
+    """The place of the run in a trace, as W3C's `traceparent`."""
 
 
 class Launched(NamedTuple):
@@ -58,6 +60,6 @@ def begin(launch: Launch) -> tuple[Head, e.RunStarted]:
     head = Head(
         run=run, thread=thread, message=message, created=time.time(), principal=launch.principal, route=launch.route,
         request=launch.request, cancel_after=launch.cancel_after, lockstep=launch.limits.lockstep is not None,
-        of=launch.of, mode=launch.mode, said=launch.said,
+        of=launch.of, mode=launch.mode, said=launch.said, trace=launch.trace,
     )  # fmt: skip
     return head, first

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -59,6 +59,8 @@ class Runner:
         """Shared by the cursors of this process."""
         self.draining = Bell()
         """Rung when the process begins to go: no starts, and viewers are sent away."""
+        self.preludes: list[Callable[[Launch], Launch]] = []
+        """Called with each launch, in a task whose context the source inherits."""
         self.observers: list[Observer] = []
         self._on_end = on_end
         self._endings = Endings()
@@ -156,6 +158,8 @@ class Runner:
             self._rest()
 
     async def _open(self, launch: Launch) -> Launched:
+        for prelude in self.preludes:
+            launch = prelude(launch)
         opened = await open_run(self.store, launch)
         if isinstance(opened, Head):
             return Launched(opened.run, opened.thread, self.live(opened.run), True)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 DRAIN = 1.0
 NOISE = 4.0
 """Seconds that a busy machine may add to a promise."""
-KINDS = pytest.mark.parametrize("kind", ["tidelog", "uvicorn"])
+KINDS = pytest.mark.parametrize("kind", ["tidelog", "uvicorn", "granian"])
 
 
 def start(kind: Any, **env: str) -> Process:

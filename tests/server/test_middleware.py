@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from fastapi import Request
+from fastapi import FastAPI, Request
+from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.responses import Response
+from starlette.routing import Mount, Route
 from tests.server.chat import JSON, Chat, make_tide, types
 
 from tidelog import SourceError, cancel_after
-from tidelog.testing import Gate, drop, freeze, rebuild, serve
+from tidelog.testing import Gate, Script, drop, freeze, rebuild, serve
 
 BARE = pytest.mark.parametrize("bare", [False, True], ids=["tidelog", "uvicorn"])
 
@@ -126,6 +132,60 @@ def test_cors_in_front(bare: bool) -> None:
         assert rebuild(viewer.rest() and viewer.frames) == "Hello"
     assert viewer.headers["access-control-allow-origin"] == "https://app.example"
     assert viewer.headers["vary"] in ("Accept, Origin", "Origin, Accept")
+
+
+@BARE
+def test_a_user_of_a_cookie_of_starlettes_sessions(bare: bool) -> None:
+    """Who asks is known from a session; streaming does not keep it from being set, and others' runs are not there."""
+
+    def signed_in(request: Request) -> str | None:
+        return request.session.get("user")
+
+    chat = Chat("Hel", gate := Gate(), "lo", tide=make_tide(principal=signed_in))
+
+    @chat.app.post("/login/{user}")
+    async def login(request: Request, user: str) -> None:
+        request.session["user"] = user
+
+    chat.app.add_middleware(SessionMiddleware, secret_key="a key of the tests")
+    with serve(chat.app, bare=bare) as server:
+        cookies = {}
+        for user in ("ann", "bob"):
+            cookies[user] = server.client.post(f"/login/{user}").headers["set-cookie"].partition(";")[0]
+            server.client.cookies.clear()
+        with server.watch("/chat", headers={"Cookie": cookies["ann"]}) as viewer:
+            viewer.read(2)
+            for user, status in (("ann", 200), ("bob", 404)):
+                found = server.client.get(f"/runs/{viewer.run}", headers={"Cookie": cookies[user]})
+                assert found.status_code == status, user
+            gate.open()
+            assert rebuild(viewer.rest() and viewer.frames) == "Hello"
+
+
+@BARE
+@pytest.mark.parametrize("where", ["", "/v1"])
+def test_in_an_application_of_starlettes(bare: bool, where: str) -> None:
+    """The routes and an endpoint in a Starlette application, or below a path of one; its own lifespan goes on."""
+    tide, script, alive = make_tide(), Script("Hel", gate := Gate(), "lo"), []
+
+    async def chat(request: Request) -> Response:
+        return tide.response(script)
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        alive.append(True)
+        yield
+        alive.append(False)
+
+    api = FastAPI()
+    api.include_router(tide.router)
+    app = Starlette(routes=[Route("/chat", chat), Mount(where or "/", api)], lifespan=lifespan)
+    with serve(app, bare=bare) as server, server.watch("/chat") as viewer:
+        viewer.read(2)
+        assert server.client.get(f"{where}/runs/{viewer.run}").json()["state"] == "running"
+        gate.open()
+        assert rebuild(viewer.rest() and viewer.frames) == "Hello"
+    assert alive == [True, False]
 
 
 @BARE

@@ -31,12 +31,15 @@ from tidelog.server.response import TideResponse
 from tidelog.server.routes import Routes
 from tidelog.server.said import Said
 from tidelog.server.stop import on_signal
+from tidelog.server.tracing import Tracing
 from tidelog.server.view import ViewSettings
 from tidelog.sources.iterators import THREADS, Iterators, emit_from_thread
 from tidelog.sources.wrapped import wrapped
 from tidelog.transports.deliver import HEARTBEAT, SEND_TIMEOUT
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
+
     from tidelog.events import Data
     from tidelog.server.export import ExportArgs
     from tidelog.sources.logs import FileArgs, TapArgs
@@ -56,7 +59,8 @@ class Tidelog:
     belongs to the principal that started it. `origins` may start and steer runs from other sites, beside those that the app's
     CORS settings allow. `retention` (seconds, None: for ever) counts from the end of a run. Other times are in seconds; limits
     of runs are those of `tidelog.Limits`. `on_end` hears of the ending of every run of this process, and of those that it ends
-    for processes that died.
+    for processes that died. Runs and views are traced by `tracer_provider`, or by OpenTelemetry's global provider where the
+    application has set one.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Tidelog:
         lease_patience: float = LEASE_PATIENCE,
         threads: int = THREADS,
         on_end: OnEnd | None = None,
+        tracer_provider: TracerProvider | None = None,
     ) -> None:
         self.store_url = store or os.environ.get("TIDELOG_STORE") or DEFAULT_STORE
         opened = registry.store(self.store_url)
@@ -80,14 +85,15 @@ class Tidelog:
         self.runner = Runner(opened, keeper=keeper, on_end=on_end)
         self.links = Links()
         self.origins = frozenset(origins)
-        self.view_settings = ViewSettings(heartbeat, send_timeout)
+        tracing = Tracing(self.runner, tracer_provider)
+        self.view_settings = ViewSettings(heartbeat, send_timeout, tracing)
         self.limits = limits
         self.drain_timeout = drain_timeout
         self.functions: set[Callable[..., Any]] = set()
         """The functions that `stream` has wrapped: a route must hold the wrapper, never one of these."""
         self.router = APIRouter(lifespan=self._lifespan)
         Routes(self).add_to(self.router)
-        self.metrics = Metrics(self).add_to(self.router)
+        self.metrics = Metrics(self, tracing).add_to(self.router)
         self._principal = principal
         self._sources = Iterators(threads)
         self._starting: asyncio.Task[None] | None = None

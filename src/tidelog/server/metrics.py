@@ -19,7 +19,7 @@ from tidelog.server.guard import is_local
 from tidelog.server.logs import RunLines
 from tidelog.server.status import json_response, problem
 from tidelog.server.tally import Buckets, Tally
-from tidelog.server.witness import Edge, Witness
+from tidelog.server.witness import Edge, Listener, Witness
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -67,11 +67,12 @@ FAMILIES: Final = (
 class Metrics:
     """The metrics of one Tidelog. They answer to this machine only, unless `public` is set."""
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: Edge, *others: Listener) -> None:
+        """`others` hear of runs as the metrics and the log do."""
         self.public = False
         """Whether whoever reaches the server may read them."""
         self._tally = Tally()
-        self.witness = Witness(edge, (self._tally, RunLines()))
+        self.witness = Witness(edge, (self._tally, RunLines(), *others))
         self._registry: CollectorRegistry | None = None
 
     def add_to(self, router: APIRouter) -> Self:

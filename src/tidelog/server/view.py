@@ -6,8 +6,10 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Literal, NamedTuple
 
+from opentelemetry.trace import INVALID_SPAN, Span
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -18,6 +20,7 @@ from tidelog.head import Head
 from tidelog.log import run_log
 from tidelog.runner import Runner
 from tidelog.server.negotiate import Form
+from tidelog.server.tracing import Tracing
 from tidelog.transports.deliver import FAREWELL_TIMEOUT, HEARTBEAT, SEND_TIMEOUT, Delivery, How, Pacing
 
 log = logging.getLogger("tidelog")
@@ -33,6 +36,7 @@ class ViewSettings(NamedTuple):
 
     heartbeat: float = HEARTBEAT
     send_timeout: float = SEND_TIMEOUT
+    tracing: Tracing | None = None
 
 
 class Peer:
@@ -103,9 +107,10 @@ class View:
             delivery.send_away()
         how: How | Literal["dropped"]
         try:
-            with self._runner.watch(head, delivery, position):
+            with self._runner.watch(head, delivery, position), self._traced(position) as span:
                 await send(_start(framing.media_type, headers))
                 how = await delivery.run()
+                span.set_attribute("tidelog.how", how)
         except Gone:
             how = "dropped"
         finally:
@@ -122,6 +127,10 @@ class View:
             except TimeoutError:
                 if connection is not None:
                     connection.abort()
+
+    def _traced(self, position: int) -> AbstractContextManager[Span]:
+        tracing = self._settings.tracing
+        return tracing.view(self._head, position) if tracing is not None else nullcontext(INVALID_SPAN)
 
 
 async def _finish(send: Send, cut: bool, connection: Any, error_marker: str | None) -> None:

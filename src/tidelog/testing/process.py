@@ -19,7 +19,7 @@ from tidelog.testing.script import PATIENCE
 START_TIMEOUT: Final = 30.0
 """Seconds for a process to answer; machines that run tests are busy."""
 
-Kind = Literal["tidelog", "uvicorn"]
+Kind = Literal["tidelog", "uvicorn", "granian"]
 
 
 class Process:
@@ -80,7 +80,7 @@ def serve_process(
     env: Mapping[str, str] | None = None,
     port: int = 0,
 ) -> Process:
-    """Run `tidelog serve module:app`, or `uvicorn module:app`, from the folder `cwd`; return when it answers HTTP.
+    """Run `tidelog serve module:app`, or another ASGI server, from the folder `cwd`; return when it answers HTTP.
 
     `env` is added to this process's environment; port 0 takes a free one. Raises `RuntimeError` if it does not answer.
     """
@@ -88,6 +88,7 @@ def serve_process(
     command = {
         "tidelog": ["-m", "tidelog", "serve", target, "--port", str(port)],
         "uvicorn": ["-m", "uvicorn", target, "--port", str(port), "--no-access-log"],
+        "granian": ["-m", "granian", target, "--port", str(port), "--interface", "asgi"],
     }[kind]
     output = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
     started = subprocess.Popen(

@@ -1,0 +1,105 @@
+"""Traces: a span for each run, from its start to its ending, and one for each view, linked to the run's.
+
+A run's span is current in its source, so that what a provider's SDK does there becomes its child. Its place is kept in the run's
+head, so that viewers in other processes link to it, too. FastAPI brings OpenTelemetry's API; nothing is recorded while the
+application has configured no provider. Names of attributes: those of OpenTelemetry where there are any, all of them here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from opentelemetry import context, trace
+from opentelemetry.trace import Link, Span, Status, StatusCode, TracerProvider
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from tidelog.head import Head
+from tidelog.launch import Launch
+from tidelog.runner import Runner
+from tidelog.server.witness import Ended, Started
+
+RUN: Final = "tidelog.run"
+VIEW: Final = "tidelog.view"
+_W3C: Final = TraceContextTextMapPropagator()
+
+
+class Tracing:
+    """Implements `runner.Prelude` and `witness.Listener`. `provider` None: OpenTelemetry's global one."""
+
+    def __init__(self, runner: Runner, provider: TracerProvider | None = None) -> None:
+        self._tracer = trace.get_tracer("tidelog", tracer_provider=provider)
+        self._spans: dict[str, Span] = {}
+        runner.preludes.append(self.opening)
+
+    def opening(self, launch: Launch) -> Launch:
+        """Begin the run's span, in the task that will start it: the source inherits its context.
+
+        A span that is never ended, because nothing was started, is never recorded.
+        """
+        span = self._tracer.start_span(RUN)
+        if not span.is_recording():
+            return launch
+        context.attach(trace.set_span_in_context(span))
+        carrier: dict[str, str] = {}
+        _W3C.inject(carrier)
+        return launch._replace(trace=carrier.get("traceparent"))
+
+    def started(self, fact: Started) -> None:
+        """Still in that task: the span that is current is the run's."""
+        head, span = fact.head, trace.get_current_span()
+        if head.trace is None or not span.is_recording():
+            return
+        span.set_attributes(_of(head))
+        span.set_attributes(
+            _given({"http.route": fact.route or None, "tidelog.of": head.of, "tidelog.mode": head.mode})
+        )
+        self._spans[head.run] = span
+
+    def first_event(self, route: str, seconds: float) -> None:
+        """Told with the end."""
+
+    def ended(self, fact: Ended) -> None:
+        """End the run's span."""
+        span = self._spans.pop(fact.head.run, None)
+        if span is None:
+            return
+        known = fact.usage.source != "unknown"
+        span.set_attributes(
+            _given(
+                {
+                    "tidelog.outcome": fact.outcome,
+                    "tidelog.records": fact.records,
+                    "tidelog.first_event": fact.first_event,
+                    "error.type": fact.code,
+                    "gen_ai.usage.input_tokens": fact.usage.input if known else None,
+                    "gen_ai.usage.output_tokens": fact.usage.output if known else None,
+                }
+            )
+        )
+        if fact.outcome not in ("completed", "stopped"):
+            span.set_status(Status(StatusCode.ERROR, fact.code))
+        span.end()
+
+    @contextmanager
+    def view(self, head: Head, position: int) -> Iterator[Span]:
+        """A span for one view that begins behind `position`."""
+        links = [Link(_place(head))] if head.trace is not None else []
+        attributes = {**_of(head), "tidelog.position": position}
+        with self._tracer.start_as_current_span(VIEW, links=links, attributes=attributes) as span:
+            yield span
+
+
+def _place(head: Head) -> trace.SpanContext:
+    """Where the run's span is, in whatever process it was begun."""
+    found = _W3C.extract({"traceparent": head.trace or ""}, context.Context())
+    return trace.get_current_span(found).get_span_context()
+
+
+def _of(head: Head) -> dict[str, Any]:
+    return {"tidelog.run": head.run, "tidelog.thread": head.thread}
+
+
+def _given(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in attributes.items() if value is not None}
