@@ -1,4 +1,4 @@
-"""What OpenAPI says of endpoints that answer with a run: the forms of the answer, and one schema for each event.
+"""What OpenAPI says of endpoints that answer with a run: the forms of the answer, its refusals, and one schema for each event.
 
 FastAPI cannot know them, so the application's `openapi` method is extended, which is FastAPI's own way to do it. Our endpoints
 are known by the header that they take to resume.
@@ -12,10 +12,13 @@ from typing import Any, Final
 import msgspec
 
 from tidelog.events import AnyEvent
+from tidelog.server.described import PROBLEM_SCHEMA, START, refusals
 from tidelog.transcript import Transcript
 
 RESUMES: Final = "The id of the last event that was seen: the answer goes on behind it, and no run is started."
 """The description of the `Last-Event-ID` parameter: it marks our endpoints."""
+STARTED: Final = {"description": "The run has started (`Prefer: respond-async`).", "content": {"application/json": {}}}
+NOTHING_LEFT: Final = {"description": "The run has ended, and there is nothing behind `Last-Event-ID`."}
 _REF: Final = "#/components/schemas/Tidelog{name}"
 
 
@@ -36,12 +39,11 @@ def extend(app: Any) -> None:
 
 
 def describe(document: dict[str, Any]) -> None:
-    """Add the events and the transcript to the document, and the answers to the operations that start or watch a run."""
-    operations = list(_operations(document))
-    if not operations:
-        return
-    (event, transcript), parts = msgspec.json.schema_components([AnyEvent, Transcript], ref_template=_REF)
+    """Add the problem document, the events and the transcript, and the answers to the operations that start a run."""
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas["TidelogProblem"] = PROBLEM_SCHEMA
+    operations = list(_operations(document))
+    (event, transcript), parts = msgspec.json.schema_components([AnyEvent, Transcript], ref_template=_REF)
     schemas.update({f"Tidelog{name}": schema for name, schema in parts.items()})
     schemas["TidelogEvent"] = event
     answer = {
@@ -54,8 +56,11 @@ def describe(document: dict[str, Any]) -> None:
             "text/plain": {"schema": {"type": "string"}},
         },
     }
+    problems = {str(status): refusal for status, refusal in refusals(*START, "store_unavailable").items()}
+    problems["400"]["content"]["application/json"] = {}  # FastAPI refuses a body that is not JSON in a form of its own
     for operation in operations:
-        operation.setdefault("responses", {})["200"] = answer
+        told = operation.setdefault("responses", {})
+        operation["responses"] = {**problems, **told, "200": answer, "202": STARTED, "204": NOTHING_LEFT}
 
 
 def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:

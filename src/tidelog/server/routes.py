@@ -20,6 +20,7 @@ from tidelog.log import Position, Tail, control_log, run_log
 from tidelog.runner import Runner
 from tidelog.seams import Listing
 from tidelog.server import negotiate as ask
+from tidelog.server.described import described
 from tidelog.server.guard import check_site, is_local
 from tidelog.server.repeat import Redispatch
 from tidelog.server.response import Edge
@@ -60,9 +61,10 @@ class Routes:
             answered = _answered(self._edge, call)
             if call == self.run:
                 self._edge.links.endpoint = answered
+            name = call.__name__.rstrip("_")
             router.add_api_route(
-                path, answered, methods=[method], name=f"tidelog_{call.__name__.rstrip('_')}", tags=["tidelog"],
-                summary=(call.__doc__ or "").split(".")[0], response_class=Response, response_model=None,
+                path, answered, methods=[method], name=f"tidelog_{name}", tags=["tidelog"],
+                summary=(call.__doc__ or "").split(".")[0], response_class=Response, response_model=None, **described(name),
             )  # fmt: skip
 
     async def runs(self, request: Request) -> Response:
