@@ -31,17 +31,52 @@ async def stop(store: Store, run: str, patience: float = PATIENCE) -> str:
     """Stop the run; what came of it: `stopped`, `already_ended` or `stopping`. Raises `Gone` for a run that is not there."""
     if (await head_of(store, run)).ended is not None:
         return "already_ended"
-    head = await ask(store, run, control.Stop(), until=lambda head: head.ended is not None, patience=patience)
-    if head.outcome is None:
+    head = await ask(store, run, control.Stop(), until=lambda head, _: head.ended is not None, patience=patience)
+    if head is None:
         return "stopping"
     return "stopped" if head.outcome == "stopped" else "already_ended"
 
 
+async def pause(store: Store, run: str, patience: float = PATIENCE) -> str:
+    """Pause the run; what came of it: `paused`, `already_paused`, `pausing` or `already_ended`.
+
+    `paused` tells that the owner has obeyed; somebody else may have resumed it since. Raises `Gone` for a run that is not there.
+    """
+    return await _turn(store, run, control.Pause(), ("paused", "already_paused", "pausing"), patience)
+
+
+async def resume(store: Store, run: str, patience: float = PATIENCE) -> str:
+    """Resume the run; what came of it: `resumed`, `not_paused`, `resuming` or `already_ended`. Otherwise as `pause`."""
+    return await _turn(store, run, control.Resume(), ("resumed", "not_paused", "resuming"), patience)
+
+
+async def _turn(store: Store, run: str, what: Control, words: tuple[str, str, str], patience: float) -> str:
+    """Asked even of a run that is so already: what somebody asked before may not have been obeyed yet."""
+    done, already, doing = words
+    wanted = isinstance(what, control.Pause)
+    before = await head_of(store, run)
+    if before.ended is not None:
+        return "already_ended"
+
+    def obeyed(head: Head, number: int) -> bool:
+        return head.ended is not None or (head.state == "paused") == wanted or head.asked >= number
+
+    head = await ask(store, run, what, until=obeyed, patience=patience)
+    if head is not None and head.ended is not None:
+        return "already_ended"
+    if (before.state == "paused") == wanted:
+        return already
+    return doing if head is None else done
+
+
 async def ask(
-    store: Store, run: str, what: Control, *, until: Callable[[Head], bool], patience: float = PATIENCE
-) -> Head:
-    """Ask this of the owner; the head once `until` holds, or as it is after `patience` seconds. Raises `Gone`."""
-    await store.post(control_log(run), control.encode(what))
+    store: Store, run: str, what: Control, *, until: Callable[[Head, int], bool], patience: float = PATIENCE
+) -> Head | None:
+    """Ask this of the owner; the head once `until` holds, None if it does not within `patience` seconds. Raises `Gone`.
+
+    `until` is given the head, and the number of the request in the control log: see `Head.asked`.
+    """
+    number = await store.post(control_log(run), control.encode(what))
     loop, waiter = asyncio.get_running_loop(), Waiter()
     give_up_at, bell = loop.time() + patience, store.changed(run_log(run))
     bell.add(waiter.wake)
@@ -49,9 +84,11 @@ async def ask(
         while True:
             waiter.woken = False
             head = await head_of(store, run)
-            left = give_up_at - loop.time()
-            if until(head) or left <= 0:
+            if until(head, number):
                 return head
+            left = give_up_at - loop.time()
+            if left <= 0:
+                return None
             await waiter.wait(left)
     finally:
         waiter.close()

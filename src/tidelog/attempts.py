@@ -58,6 +58,6 @@ def wait_before(attempt: int, error: e.Error) -> float | None:
     return min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(attempt - 2, 16)) * spread
 
 
-def announces(event: e.Event | None) -> bool:
-    """Whether the event only announces an attempt: the source itself has then said nothing."""
-    return isinstance(event, e.Progress) and event.task == TASK
+def of_the_run(event: e.Event | None) -> bool:
+    """Whether the run says this of itself, a state or an attempt that it makes: its source has then said nothing."""
+    return isinstance(event, e.RunState) or (isinstance(event, e.Progress) and event.task == TASK)

@@ -7,40 +7,47 @@ from collections.abc import Callable
 
 from tidelog.alarm import Alarm
 from tidelog.limits import Limits
+from tidelog.writer import Writer
 
 
 class Clocks:
-    """Calls `over` with the names of the limits of which one has passed. Times are the loop's, in seconds."""
+    """Calls `over` with the names of the limits of which one has passed. Times are the loop's, in seconds.
 
-    __slots__ = ("_age", "_alarm", "_closing", "_due", "_limits", "_loop", "_over", "ends_at", "heard")
+    When text behind text came, only the writer knows.
+    """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, limits: Limits, *, age: Callable[[], float], over: Callable[[str], None]
-    ) -> None:
-        """`age` tells how long ago the last record was accepted: nobody else knows when text behind text came."""
+    __slots__ = (
+        "_alarm", "_closing", "_due", "_ends_at", "_limits", "_loop", "_old", "_over", "_stopped", "_writer", "heard",
+    )  # fmt: skip
+
+    def __init__(self, limits: Limits, writer: Writer, *, over: Callable[[str], None]) -> None:
+        self._loop = asyncio.get_running_loop()
         self.heard = 0.0
         """When the source last said something; 0 while it is awaited by `_due`."""
-        self.ends_at = loop.time() + limits.total_timeout
-        self._due = self.ends_at
-        """When a source that has not been heard since is late."""
+        self._ends_at = self._loop.time() + limits.total_timeout
+        """When the run must be over."""
+        self._due = self._ends_at
+        """When a source that has not been heard is late."""
+        self._old = writer.at
+        """When the writer was last given what is no word of the source."""
+        self._stopped: float | None = None
+        """Since when the run is paused."""
         self._closing = False
-        self._age = age
+        self._writer = writer
         self._over = over
-        self._loop = loop
         self._limits = limits
-        self._alarm = Alarm(loop, self._look)
+        self._alarm = Alarm(self._loop, self._look)
 
     @property
     def left(self) -> float:
-        """Seconds until the run must be over."""
-        return self.ends_at - self._loop.time()
+        """Seconds until the run must be over, should it not be paused any more."""
+        return self._ends_at - (self._loop.time() if self._stopped is None else self._stopped)
 
     def expect_first(self) -> None:
         """The source is opened, and must say its first."""
-        now = self._loop.time()
-        self.heard = 0.0
-        self._due = now + self._limits.first_event_timeout
-        self._alarm.set(min(self._due, now + self._limits.gap_timeout, self.ends_at))
+        self.heard, self._old = 0.0, self._writer.at
+        self._due = self._loop.time() + self._limits.first_event_timeout
+        self._watch()
 
     def expect_next(self) -> None:
         """The source is pulled again, and has its whole gap."""
@@ -49,30 +56,60 @@ class Clocks:
     def expect_nothing(self) -> None:
         """The source is not pulled: the limit of the whole run alone holds."""
         self._closing = False
-        self.heard = 0.0
-        self._due = self.ends_at
+        self.heard, self._due = 0.0, self._ends_at
 
     def expect_close(self) -> None:
         """The source is told to close."""
         self._closing = True
         self._alarm.set(self._loop.time() + self._limits.close_timeout)
 
+    def stop(self) -> None:
+        """The run is paused: nothing is late until `go_on`, but the pause itself after `pause_limit`."""
+        now = self._loop.time()
+        self.heard, self._due = 0.0, self._limit(now)
+        self._stopped = now
+        self._watch()
+
+    def go_on(self) -> None:
+        """The run goes on: what time was left is left again. A source that was heard meanwhile has its whole gap."""
+        assert self._stopped is not None, "who goes on was stopped"
+        now = self._loop.time()
+        self._ends_at += now - self._stopped
+        self._due += now - self._stopped
+        self.heard = now if self.heard else 0.0
+        self._stopped, self._old = None, self._writer.at
+        self._watch()
+
     def drop(self) -> None:
         """Call never again, and hold nothing."""
         self._alarm.drop()
         self._over = _nothing
 
+    def _limit(self, now: float) -> float:
+        """When the first of the limits passes, as things stand."""
+        if self._stopped is not None:
+            return self._stopped + self._limits.pause_limit
+        gap = self._limits.gap_timeout
+        due = self.heard + gap if self.heard else self._due
+        if self._writer.at != self._old:
+            due = max(due, now + gap - self._writer.age())
+        return min(due, self._ends_at)
+
+    def _watch(self) -> None:
+        now = self._loop.time()
+        self._alarm.set(min(self._limit(now), now + self._limits.gap_timeout))
+
     def _look(self) -> None:
         """The alarm: a limit of time has passed, or has moved on since."""
-        now, gap = self._loop.time(), self._limits.gap_timeout
-        due = self.heard + gap if self.heard else self._due
-        limit = min(max(due, now + gap - self._age()), self.ends_at)
+        now = self._loop.time()
         if self._closing:
             self._over("close_timeout")
-        elif now < limit:
-            self._alarm.set(min(limit, now + gap))
+        elif now < self._limit(now):
+            self._watch()
+        elif self._stopped is not None:
+            self._over("pause_limit")
         else:
-            self._over("total_timeout" if now >= self.ends_at else "first_event_timeout or gap_timeout")
+            self._over("total_timeout" if now >= self._ends_at else "first_event_timeout or gap_timeout")
 
 
 def _nothing(_: str) -> None:

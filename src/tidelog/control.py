@@ -13,6 +13,14 @@ class Stop(Control, frozen=True, kw_only=True, tag="stop"):
     """End the run as stopped."""
 
 
+class Pause(Control, frozen=True, kw_only=True, tag="pause"):
+    """Pull the source no more."""
+
+
+class Resume(Control, frozen=True, kw_only=True, tag="resume"):
+    """Pull it again."""
+
+
 class Watched(Control, frozen=True, kw_only=True, tag="watched"):
     """The process `by` has `viewers` of this run. It counts for runs with `on_leave=cancel_after(...)` or `lockstep`."""
 
@@ -27,7 +35,7 @@ class Succeeded(Control, frozen=True, kw_only=True, tag="succeeded"):
     mode: str
 
 
-AnyControl = Stop | Watched | Succeeded
+AnyControl = Stop | Pause | Resume | Watched | Succeeded
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnyControl] = msgspec.json.Decoder(AnyControl)

@@ -43,6 +43,8 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     trace: str | None = None
     """Where its span is, as W3C's `traceparent`, if it is traced."""
     state: State = "running"
+    asked: int = 0
+    """The last record of its control log that had been obeyed when its state changed."""
     ended: float | None = None
     outcome: Outcome | None = None
     error: Error | None = None

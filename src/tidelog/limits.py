@@ -11,6 +11,8 @@ class Limits(NamedTuple):
     first_event_timeout: float = 120.0
     gap_timeout: float = 120.0
     total_timeout: float = 3600.0
+    pause_limit: float = 600.0
+    """How long a run may stay paused at a stretch. The other clocks stand still meanwhile."""
     close_timeout: float = 1.0
     """How long a source may take to close before its run is ended without it."""
     max_event_bytes: int = 256 * 1024

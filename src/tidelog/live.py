@@ -82,17 +82,21 @@ class Live:
                 for record in page.records:
                     if record.seq > self._seen:
                         self._seen = record.seq
-                        self._do(control.decode(record.data))
+                        self._do(control.decode(record.data), record.seq)
         except Gone:
             pass
         except StoreError as error:
             log.warning("run %s: its control log could not be read, will try again: %s", self.run.id, error)
             asyncio.get_running_loop().call_later(RETRY_CONTROL, self._hear)
 
-    def _do(self, asked: control.AnyControl | None) -> None:
+    def _do(self, asked: control.AnyControl | None, number: int) -> None:
         match asked:
             case control.Stop():
                 self.run.stop()
+            case control.Pause():
+                self.run.pause(asked=number)
+            case control.Resume():
+                self.run.resume(asked=number)
             case control.Watched(by=by, viewers=viewers):
                 self._elsewhere[by] = viewers
                 self.run.viewers.watched_elsewhere(any(self._elsewhere.values()))

@@ -21,6 +21,7 @@ from tidelog.blame import error_of, severity
 from tidelog.clocks import Clocks
 from tidelog.closing import close, throw, unwrapped, without
 from tidelog.errors import InvalidEvent, TidelogError, TooLarge
+from tidelog.gate import Gate
 from tidelog.head import Head
 from tidelog.limits import Limits
 from tidelog.log import Lease
@@ -45,6 +46,7 @@ class Opened(NamedTuple):
     translator: Translator | None = None
 
 
+PAUSED_TOO_LONG: Final = e.Error.of("timed_out", "The run was paused for too long.")
 Opener = Callable[[], Opened]
 """Opens a source, in the run's task and context. Once for each attempt."""
 current: ContextVar[Run] = ContextVar("tidelog_run")
@@ -58,7 +60,9 @@ class Run:
         self, store: Store, head: Head, lease: Lease, *, values: RunTranslator, limits: Limits = Limits(),
         first: e.RunStarted, attempts: int = ATTEMPTS,
     ) -> None:  # fmt: skip
-        self.id = head.run
+        self.id, self.thread = head.run, head.thread
+        self.mode = head.mode
+        """`retry` or `continue` for a run that follows another (`head.of`), else None."""
         self.limits = limits
         self.failure: Exception | None = None
         """The exception that ended the run, for the request that waits for its status."""
@@ -68,19 +72,17 @@ class Run:
         self.loop = asyncio.get_running_loop()
         self.writer = self._writer = Writer(store, head, lease, first=first, limits=limits, moved=self._moved)
         self.done = self._writer.done
+        self._clocks = Clocks(limits, self._writer, over=self._late)
+        self._gate = Gate(self._writer, self.viewers, self._clocks, lockstep=limits.lockstep)
         self._values = values
         self._reason: tuple[e.Outcome, e.Error | None] | None = None
         self._attempts = Attempts(attempts)
-        self.silent_until = 1
-        """The last record before the source's own first: its start, the text that it continues, announced attempts."""
         self._task: asyncio.Task[None] | None = None
         self._pulling = False
         self._breath_at = BREATH_BYTES
         self._silent = 0
         """Chunks since the last breath that took the long way."""
         self._cancelled = False
-        self._room: asyncio.Future[None] | None = None
-        self._clocks = Clocks(self.loop, limits, age=self._writer.age, over=self._late)
 
     @property
     def head(self) -> Head:
@@ -103,16 +105,6 @@ class Run:
         return self._reason[0] if self._writer.finished and self._reason else None
 
     @property
-    def thread(self) -> str:
-        """The thread that the run belongs to."""
-        return self.head.thread
-
-    @property
-    def mode(self) -> e.Mode | None:
-        """`retry` or `continue` for a run that follows another (`head.of`), else None."""
-        return self.head.mode
-
-    @property
     def error(self) -> e.Error | None:
         """Why the run ended, or None while it lives and where it ended well."""
         return self._reason[1] if self._writer.finished and self._reason else None
@@ -131,14 +123,16 @@ class Run:
         """Pull the source to its end and store the ending. Raises nothing that the source raises."""
         self._task = asyncio.current_task()
         current.set(self)
-        self.silent_until = self._writer.last
+        self._writer.silent_until = self._writer.last
         raised: BaseException | None = None
         again = True
         try:
             while again:
                 chunks, raised = None, None
-                self._expect_first()
                 try:
+                    if self._gate.paused:
+                        await self._gate.passed()
+                    self._clocks.expect_first()
                     chunks, translator = self._open(opener)
                     await self._pull(chunks, translator)  # no deeper: each coroutine between costs every event
                     self._complete(translator)
@@ -184,6 +178,23 @@ class Run:
         for event in self._values.feed(value):
             self._writer.accept(event)
 
+    @property
+    def paused(self) -> bool:
+        """Whether somebody has paused it, and nobody resumed it."""
+        return self._gate.paused
+
+    def pause(self, *, asked: int = 0) -> None:
+        """Pull the source no more until `resume`, and stop the clocks of the run. What is on its way is still kept.
+
+        A run that is paused or ending already stays as it is. On the loop only. `asked` is the record that asked for it.
+        """
+        self._silent = BREATH + 1  # look around behind the next chunk
+        self._turn(self._gate.pause, asked)
+
+    def resume(self, *, asked: int = 0) -> None:
+        """Pull the source again. A run that is not paused, or is ending, stays as it is. On the loop only."""
+        self._turn(self._gate.resume, asked)
+
     def stop(self) -> None:
         """End the run as `stopped`. Later calls, and calls after the end, do nothing."""
         self._end("stopped")
@@ -191,6 +202,12 @@ class Run:
     def interrupt(self) -> None:
         """End the run as `interrupted`, because the process goes."""
         self._end("interrupted", e.Error.of("interrupted"))
+
+    def _turn(self, how: Callable[[int], None], asked: int) -> None:
+        try:
+            how(asked)
+        except TooLarge as error:
+            self._fail(error)
 
     def _open(self, opener: Opener) -> tuple[AsyncIterator[Any], Translator]:
         opened = opener()
@@ -218,7 +235,7 @@ class Run:
 
     def _wait_before_next(self, error: Exception) -> float | None:
         """Seconds until the next attempt; None where there is none: the source has said something, or it would not help."""
-        if self._reason is not None or self._writer.last != self.silent_until:
+        if self._reason is not None or self._writer.last != self._writer.silent_until:
             return None
         return self._attempts.next(unwrapped(error), left=self._clocks.left)
 
@@ -226,12 +243,12 @@ class Run:
         """Announce the next attempt and wait for it; whether it may begin. Stop and the limit of the whole run hold."""
         self._clocks.expect_nothing()
         try:
-            self.silent_until = self._writer.last + 1  # set before it is heard
+            self._writer.silent_until = self._writer.last + 1  # set before it is heard
             self._writer.accept(self._attempts.announced())
             self._pulling = self._reason is None  # else the log was lost just now
             await asyncio.sleep(wait if self._pulling else 0)
         except TooLarge as error:
-            self.silent_until = self._writer.last
+            self._writer.silent_until = self._writer.last
             self._fail(error)
         except asyncio.CancelledError as cancelled:
             await self._take_back()
@@ -240,14 +257,10 @@ class Run:
         finally:
             self._pulling = False
         failed, self._attempts.failed = self._attempts.failed, None
-        if failed is not None and self._writer.last != self.silent_until:
+        if failed is not None and self._writer.last != self._writer.silent_until:
             self._fail(failed)  # somebody emitted meanwhile, and another attempt would say it twice
         self._values.again()
         return self._reason is None
-
-    def _expect_first(self) -> None:
-        self._writer.at = 0.0  # a snapshot or an announcement came before, but nothing of the source
-        self._clocks.expect_first()
 
     async def _pull(self, chunks: AsyncIterator[Any], translator: Translator) -> None:
         """The hot loop. Who ends the run while a chunk is taken cancels the next pull."""
@@ -282,12 +295,12 @@ class Run:
         return self._breath_at if self.limits.lockstep is None else -1
 
     async def _look_around(self) -> bool:
-        """Give way to the loop; hold the source while the store or the viewers are behind. True if the run ended meanwhile."""
+        """Give way to the loop; hold the source while the gate is shut. True if the run ended meanwhile."""
         self._pulling = False
-        await self._wait_for_room()
         if self._writer.bytes > self._breath_at or self._silent > BREATH:
             self._breath_at, self._silent = self._writer.bytes + BREATH_BYTES, 0
             await asyncio.sleep(0)
+        await self._gate.passed()
         self._pulling = self._reason is None
         return not self._pulling
 
@@ -323,22 +336,6 @@ class Run:
         if type(event) is e.TextDelta and type(chunk) is str and translator is self._values:
             self._writer.same_part = e.delta_prefix(event.part)
 
-    async def _wait_for_room(self) -> None:
-        """Hold the source while the store, or under lockstep the slowest viewer, is behind. The run's clocks stop."""
-        while self._reason is None and (self._writer.behind or self._outruns_viewers()):
-            self._clocks.expect_nothing()
-            self._room = self.loop.create_future()
-            self.viewers.on_move = self._moved
-            await self._room
-            self._clocks.expect_next()
-        self._room = self.viewers.on_move = None
-
-    def _outruns_viewers(self) -> bool:
-        if self.limits.lockstep is None:
-            return False
-        self.viewers.wrote(self._writer.last, self._writer.bytes)
-        return self._writer.bytes - self.viewers.seen_bytes() > self.limits.lockstep
-
     def _moved(self) -> None:
         """Something was stored, a viewer went on, or the log was lost: which is how the run ends, whatever was decided."""
         if self._writer.lost is not None:
@@ -346,14 +343,15 @@ class Run:
             if self._reason is None:
                 self._end("failed", lost)
             self._reason = ("failed", (self._reason and self._reason[1]) or lost)
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
+        if self._reason is not None:
+            self._gate.lift()
+        self._gate.wake()
 
     def _late(self, limits: str) -> None:
         """One of these limits of time has passed."""
         if limits != "close_timeout":
             log.warning("run %s: over its %s", self.id, limits)
-            self._end("timed_out", e.Error.of("timed_out"))
+            self._end("timed_out", PAUSED_TOO_LONG if limits == "pause_limit" else e.Error.of("timed_out"))
         elif not self._writer.finished:
             log.warning("run %s: its source does not close; ended without it", self.id)
             self._finish()

@@ -103,9 +103,12 @@ class Runner:
             await self._endings.aclose()  # of endings that were stored by closing it
 
     def drain(self) -> None:
-        """Begin to go: refuse starts and send viewers away. Live runs go on."""
+        """Begin to go: refuse starts and send viewers away. Live runs go on, but who is paused would only be waited for."""
         if not self.draining.rung:
             self.draining.ring()
+            for live in tuple(self._live.values()):
+                if live.run.paused:
+                    live.run.interrupt()
 
     def live(self, run: str) -> Run | None:
         """The run, if it lives in this process."""

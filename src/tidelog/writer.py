@@ -38,8 +38,7 @@ class Writer:
     __slots__ = (
         "_ack", "_append", "_began", "_catching_up", "_check_at", "_earlier", "_epoch", "_grammar", "_lease",
         "_most_bytes", "_most_event", "_most_records", "_moved", "_name", "_zero", "at", "bytes", "done", "finished",
-        "head",
-        "last", "lost", "same_part", "stored", "usage",
+        "head", "last", "lost", "same_part", "silent_until", "stored", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +46,8 @@ class Writer:
     ) -> None:
         self.last = 1
         """The last record that was accepted, stored or not."""
+        self.silent_until = 1
+        """The last record before the source's own first: its start, the text that it continues, states, announced attempts."""
         self._zero = time() - monotonic()  # a clock that is set must not turn records around, or time a run out
         self.at = 0.0
         """When that was accepted, 0 before the first: Unix time that never goes back within a log."""
@@ -134,15 +135,22 @@ class Writer:
         if ack is not self._ack:
             self._begin(ack, total - len(data))
 
-    def enter(self, state: e.RunningState, position: int | None = None) -> None:
-        """The run is in another state from here on: told, and kept in its head, in one step. After the end, nothing happens."""
+    def enter(self, state: e.RunningState, position: int | None = None, *, asked: int = 0) -> None:
+        """The run is in another state from here on: told, and kept in its head, in one step. After the end, nothing happens.
+
+        `asked`: the record of the control log that wished it. Raises `TooLarge`, and adds nothing.
+        """
         if self.finished:
             return
-        self.head = msgspec.structs.replace(self.head, state=state)
         event = e.RunState(state=state, position=position)
+        data = e.encode(event)
+        self._check(len(data))
+        self.head = msgspec.structs.replace(self.head, state=state, asked=max(self.head.asked, asked))
         self._grammar.accept(event)
         self.same_part = b""
-        self._push(e.encode(event), heads.encode(self.head))
+        if self.last == self.silent_until:
+            self.silent_until += 1  # set before it is heard
+        self._push(data, heads.encode(self.head))
 
     def finish(self, outcome: e.Outcome, error: e.Error | None) -> None:
         """Store the ending in one batch: close what is open, then `run.ended`. Happens once."""

@@ -74,6 +74,7 @@ class OptionArgs(TypedDict, total=False):
     first_event_timeout: float
     gap_timeout: float
     total_timeout: float
+    pause_limit: float
     close_timeout: float
     max_event_bytes: int
     max_run_bytes: int

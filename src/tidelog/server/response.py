@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from tidelog import events as e
 from tidelog.asking import head_of
-from tidelog.attempts import announces
+from tidelog.attempts import of_the_run
 from tidelog.cursor import Cursor, check_position
 from tidelog.errors import Gone, InvalidRequest, NotFound, Refused, TidelogError, TooLarge
 from tidelog.head import Head, StoredRequest
@@ -42,7 +42,8 @@ REPEAT: Final = "tidelog.repeat"
 """The key in the ASGI scope of a request that is dispatched again."""
 
 
-ATTEMPT: Final = b'"attempt"'
+OF_THE_RUN: Final = (b'"attempt"', b'"run.state"')
+"""One of these stands in what a run says of itself; elsewhere hardly ever."""
 NOBODY_WAITS: Final = 1 << 62
 """The position of a viewer that holds no source back."""
 
@@ -360,8 +361,8 @@ def _has_event(records: Sequence[Record], ended: bool) -> bool:
 
 
 def _is_first(record: Record) -> bool:
-    """Whether the source said this: an attempt that failed is announced, and is no event of its own."""
-    return ATTEMPT not in record.data or not announces(e.decode(record.data))
+    """Whether the source said this, and not the run of itself: it is paused, or tries another time."""
+    return not any(word in record.data for word in OF_THE_RUN) or not of_the_run(e.decode(record.data))
 
 
 def _has_ended(records: Sequence[Record], ended: bool) -> bool:

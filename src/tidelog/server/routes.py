@@ -18,7 +18,7 @@ from tidelog.events import Mode
 from tidelog.head import Head
 from tidelog.log import Position, Tail, control_log, run_log
 from tidelog.runner import Runner
-from tidelog.seams import Listing
+from tidelog.seams import Listing, Store
 from tidelog.server import negotiate as ask
 from tidelog.server.described import described
 from tidelog.server.guard import check_site, is_local
@@ -51,6 +51,8 @@ class Routes:
             ("GET", "/runs/{run}/events", self.events),
             ("GET", "/runs/{run}/transcript", self.transcript),
             ("POST", "/runs/{run}/stop", self.stop),
+            ("POST", "/runs/{run}/pause", self.pause),
+            ("POST", "/runs/{run}/resume", self.resume),
             ("POST", "/runs/{run}/retry", self.retry),
             ("POST", "/runs/{run}/continue", self.continue_),
             ("GET", "/threads/{thread}", self.thread),
@@ -112,10 +114,15 @@ class Routes:
 
     async def stop(self, request: Request) -> Response:
         """Stop a run, wherever it is."""
-        check_site(request.scope, self._edge.origins)
-        head, _ = await self._mine(request)
-        result = await asking.stop(self._runner.store, head.run)
-        return json_response({"result": result}, 202 if result == "stopping" else 200)
+        return await self._ask(request, asking.stop, "stopping")
+
+    async def pause(self, request: Request) -> Response:
+        """Pause a run, wherever it is: its source is not pulled until it is resumed."""
+        return await self._ask(request, asking.pause, "pausing")
+
+    async def resume(self, request: Request) -> Response:
+        """Resume a run that is paused."""
+        return await self._ask(request, asking.resume, "resuming")
 
     async def retry(self, request: Request) -> Response:
         """Start again as a new run in the same thread."""
@@ -165,6 +172,12 @@ class Routes:
         head, _ = await self._mine(request)
         partial = (await self._fold(head.run)).text if mode == "continue" else ""
         return Redispatch(self._edge.links.app, head, mode, partial)
+
+    async def _ask(self, request: Request, verb: Callable[[Store, str], Awaitable[str]], pending: str) -> Response:
+        check_site(request.scope, self._edge.origins)
+        head, _ = await self._mine(request)
+        result = await verb(self._runner.store, head.run)
+        return json_response({"result": result}, 202 if result == pending else 200)
 
     async def _mine(self, request: Request) -> tuple[Head, Tail]:
         """The run that the path names, if it is the caller's."""

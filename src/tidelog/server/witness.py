@@ -133,7 +133,7 @@ class Seen:
     def _spoke(self) -> bool:
         """Whether there is an event of the source. `run.ended`, and the end of an earlier text before it, are none."""
         closing = 0 if self.run.outcome is None else 1 + bool(self.run.partial)
-        return self.run.last > self.run.silent_until + closing
+        return self.run.last > self.run.writer.silent_until + closing
 
     @property
     def bytes(self) -> int:
