@@ -167,13 +167,13 @@ async def launch(runner: Runner, work: Any, *, limits: Limits = Limits(), **more
     return launched.run
 
 
-async def bare_run(store: Store) -> Run:
+async def bare_run(store: Store, limits: Limits = Limits()) -> Run:
     """A run that nobody has set to work."""
     await store.start("me")
     first = e.RunStarted(v=1, run="r", thread="t", message="m", attempt=1)
     head = Head(run="r", thread="t", message="m", created=0.0)
     await store.open(run_log("r"), heads.encode(head), records=(Record(1, 0.0, e.encode(first)),))
-    return Run(store, head, Lease("me"), values=Values(), first=first)
+    return Run(store, head, Lease("me"), values=Values(), limits=limits, first=first)
 
 
 async def outcome(run: Run) -> e.Outcome:

@@ -20,8 +20,10 @@ class Clocks:
         "_alarm", "_closing", "_due", "_ends_at", "_limits", "_loop", "_old", "_over", "_stopped", "_writer", "heard",
     )  # fmt: skip
 
-    def __init__(self, limits: Limits, writer: Writer, *, over: Callable[[str], None]) -> None:
-        self._loop = asyncio.get_running_loop()
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, limits: Limits, writer: Writer, *, over: Callable[[str], None]
+    ) -> None:
+        self._loop = loop
         self.heard = 0.0
         """When the source last said something; 0 while it is awaited by `_due`."""
         self._ends_at = self._loop.time() + limits.total_timeout

@@ -32,18 +32,18 @@ class Gate:
         if self.paused or self._lifted:
             return
         before = self._writer.head.state
+        self._clocks.stop()  # before it is told: that is no word of the source
         self._writer.enter("paused", asked=asked)
         self._before = "running" if before == "ended" else before
         self.paused = True
-        self._clocks.stop()
 
     def resume(self, asked: int) -> None:
         """Undo `pause`. Raises `TooLarge` for a log that is full."""
         if not self.paused or self._lifted:
             return
         self._writer.enter(self._before, asked=asked)
-        self.paused = False
         self._clocks.go_on()
+        self.paused = False
         self.wake()
 
     def lift(self) -> None:

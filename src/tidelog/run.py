@@ -72,7 +72,7 @@ class Run:
         self.loop = asyncio.get_running_loop()
         self.writer = self._writer = Writer(store, head, lease, first=first, limits=limits, moved=self._moved)
         self.done = self._writer.done
-        self._clocks = Clocks(limits, self._writer, over=self._late)
+        self._clocks = Clocks(self.loop, limits, self._writer, over=self._late)
         self._gate = Gate(self._writer, self.viewers, self._clocks, lockstep=limits.lockstep)
         self._values = values
         self._reason: tuple[e.Outcome, e.Error | None] | None = None

@@ -35,6 +35,7 @@ EVENTS: st.SearchStrategy[e.Event] = st.one_of(
     st.builds(e.Progress, task=TEXT, done=st.integers(0, 9)),
     st.builds(e.Data, data=JSON, name=st.none() | TEXT),
     st.builds(e.Usage, input=st.integers(0, 9)),
+    st.builds(e.RunState, state=st.sampled_from(["queued", "running", "paused", "waiting"])),
 )
 OUTCOMES: st.SearchStrategy[e.Outcome] = st.sampled_from(["completed", "failed", "stopped", "timed_out", "interrupted"])
 
