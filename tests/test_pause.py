@@ -116,7 +116,7 @@ async def test_a_source_that_never_waits(how: str) -> None:
         before = run.last
         assert before < 20_000, "it was too quick for this test"
         await turns(2000)
-        assert run.last == before
+        assert run.last <= before + 1, "one may come from its thread late"
         run.resume()
         assert text_of(await ended(runner, run)) == "".join(whole)
 

@@ -45,7 +45,7 @@ class Family(NamedTuple):
 FAMILIES: Final = (
     Family("counter", "tidelog_runs_started_total", "Runs that this process started.", ("route",)),
     Family("counter", "tidelog_runs_ended_total", "Runs of this process that ended.", ("route", "outcome", "code")),
-    Family("gauge", "tidelog_runs", "Runs that live in this process: started (no event yet), running, ending.", ("state",)),
+    Family("gauge", "tidelog_runs", "Runs that live here: started (no event yet), running, paused, ending.", ("state",)),
     Family("histogram", "tidelog_run_seconds", "From start to end, once a run.", ("route",)),
     Family("histogram", "tidelog_first_event_seconds", "From start until the first event was stored.", ("route",)),
     Family("histogram", "tidelog_largest_gap_seconds", "The largest gap between a run's last 128 events, once a run."),
@@ -121,11 +121,11 @@ def _counted(tally: Tally) -> Found:
 
 def _seen(tally: Tally, witness: Witness) -> Found:
     """What the live runs and their viewers tell of themselves."""
-    states = dict.fromkeys(("started", "running", "ending"), 0)
+    states = dict.fromkeys(("started", "running", "paused", "ending"), 0)
     events, size, pending, silence = tally.events, tally.bytes, 0, 0.0
     lags: list[int] = []
     for seen in tuple(witness.live.values()):
-        states[seen.state] += 1
+        states[seen.state] = states.get(seen.state, 0) + 1
         events += seen.run.last
         size += seen.bytes
         pending += seen.pending_bytes

@@ -124,9 +124,11 @@ class Seen:
 
     @property
     def state(self) -> str:
-        """`started`: there is no event yet; `running`; `ending`: decided, and not stored yet."""
+        """`started`: there is no event yet; `running`, `paused` …; `ending`: decided, and not stored yet."""
         if self.run.outcome is not None:
             return "ending"
+        if self.run.head.state != "running":
+            return self.run.head.state
         return "running" if self._spoke else "started"
 
     @property
@@ -147,7 +149,12 @@ class Seen:
 
     @property
     def silence(self) -> float:
-        """Seconds since its last event, or since it was created where there is none yet. An announced attempt is none."""
+        """Seconds since its last event, or since it was created where there is none yet. An announced attempt is none.
+
+        A run that is paused is not silent: nobody expects anything of it.
+        """
+        if self.run.paused:
+            return 0.0
         return max(0.0, self.run.writer.age() if self._spoke else time.time() - self.run.head.created)
 
     def lags(self) -> Iterable[int]:
