@@ -318,6 +318,26 @@ class TestTail:
             assert tail.returncode == 4
         assert run("stop", f"{server.url}/runs/{identity}", folder=tmp_path) == (0, "already_ended\n", "")
 
+    def test_pause_and_resume_are_told(self, server: Server, tmp_path: Path) -> None:
+        identity = server.launch("/gated")
+
+        def ask(verb: str) -> tuple[int, str, str]:
+            return run(verb, identity, "--url", server.url, folder=tmp_path)
+
+        with popen(("tail", identity, "--url", server.url), tmp_path) as tail:
+            assert tail.stdout is not None
+            assert tail.stderr is not None
+            assert tail.stdout.read(8) == "one two "
+            assert ask("pause") == (0, "paused\n", "")
+            assert tail.stderr.readline() == "paused\n"
+            assert ask("pause") == (0, "already_paused\n", "")
+            assert ask("resume") == (0, "resumed\n", "")
+            assert tail.stderr.readline() == "running\n"
+            assert ask("resume") == (0, "not_paused\n", "")
+            assert ask("stop") == (0, "stopped\n", "")
+            tail.communicate(timeout=PATIENCE)
+        assert ask("pause") == ask("resume") == (0, "already_ended\n", "")
+
     def test_ctrl_c_leaves_and_does_not_stop(self, server: Server, tmp_path: Path) -> None:
         identity = server.launch("/gated")
         with popen(("tail", identity, "--url", server.url), tmp_path) as tail:
@@ -361,7 +381,7 @@ class TestTail:
             assert (tail.returncode, out) == (6, "\n")
             assert "interrupted" in err.splitlines()[-1]
 
-    @pytest.mark.parametrize("command", ["tail", "stop"])
+    @pytest.mark.parametrize("command", ["tail", "stop", "pause", "resume"])
     def test_unknown_run(self, server: Server, tmp_path: Path, command: str) -> None:
         code, out, err = run(command, "nosuchrun", "--url", server.url, folder=tmp_path)
         assert (code, out) == (1, "")

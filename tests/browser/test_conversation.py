@@ -123,6 +123,39 @@ async def test_a_question_waits_for_the_one_before(page: Page, server: Process) 
     await expect(page.locator("#question")).to_be_focused()
 
 
+async def test_a_run_is_paused_and_resumed_and_every_device_sees_it(
+    page: Page, device: BrowserContext, server: Process
+) -> None:
+    await page.goto(f"{server.url}/long/#agent")
+    await ask(page, "paused")
+    await expect(last(page, ".status")).to_have_text("Using calculator")
+    other = await device.new_page()
+    await other.goto(page.url)
+    await expect(last(other, ".status")).to_have_text("Using calculator")
+    await page.get_by_role("button", name="Pause").click()
+    for one in (page, other):
+        await expect(last(one, ".status")).to_have_text("Paused; it goes on when you resume it")
+        await expect(one.get_by_role("button", name="Resume")).to_be_enabled()
+        await expect(one.get_by_role("button", name="Stop")).to_be_enabled()
+    await page.locator("#language").click()
+    await expect(last(page, ".status")).to_have_text("已暂停，恢复后会继续")
+    await expect(page.get_by_role("button", name="恢复")).to_be_visible()
+    await page.locator("#language").click()
+    await other.reload()
+    await expect(last(other, ".status")).to_have_text("Paused; it goes on when you resume it")
+    await other.get_by_role("button", name="Resume").click()
+    for one in (page, other):
+        await expect(last(one, ".status")).to_have_text("Using calculator")
+        await expect(one.get_by_role("button", name="Pause")).to_be_enabled()
+    await page.get_by_role("button", name="Pause").click()
+    await expect(last(other, ".status")).to_have_text("Paused; it goes on when you resume it")
+    await other.get_by_role("button", name="Stop").click()
+    for one in (page, other):
+        await ended(one, "stopped")
+        await expect(one.locator("#pause")).to_be_hidden()
+    await device.close()
+
+
 async def test_a_reload_before_the_first_answer_keeps_the_conversation(page: Page, server: Process) -> None:
     await page.goto(f"{server.url}/long/#chat")
     await ask(page, "first")

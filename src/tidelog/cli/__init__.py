@@ -1,4 +1,4 @@
-"""The command line: `tidelog serve`, `tail`, `stop`, `runs`. Heavy imports stand inside the commands.
+"""The command line: `tidelog serve`, `tail`, `stop`, `pause`, `resume`, `runs`. Heavy imports stand inside the commands.
 
 Exit codes: 0 all is well, 1 it cannot be done (the sentence says why), 2 the command makes no sense; `tail` tells by
 3 to 6 how a run ended, and 130 is Ctrl-C.
@@ -86,13 +86,25 @@ def tail(
 @app.command()
 def stop(run: RunArgument, url: UrlOption = DEFAULT_URL, header: HeaderOption = None) -> None:
     """Stop a run and tell what came of it: `stopped`, `already_ended` or `stopping`. The last one exits with 1."""
-    from tidelog.cli import remote
-    from tidelog.cli.trouble import told
+    _ask("stop", run, url, header)
 
-    with told(), remote.connect(header or ()) as client:
-        result = remote.stop(client, remote.run_address(run, url))
-        typer.echo(result)
-        raise typer.Exit(1 if result == "stopping" else 0)
+
+@app.command()
+def pause(run: RunArgument, url: UrlOption = DEFAULT_URL, header: HeaderOption = None) -> None:
+    """Pause a run: its source is not asked for more, whoever watches.
+
+    Tells what came of it: `paused`, `already_paused`, `already_ended` or `pausing`. The last one exits with 1.
+    """
+    _ask("pause", run, url, header)
+
+
+@app.command()
+def resume(run: RunArgument, url: UrlOption = DEFAULT_URL, header: HeaderOption = None) -> None:
+    """Let a paused run go on.
+
+    Tells what came of it: `resumed`, `not_paused`, `already_ended` or `resuming`. The last one exits with 1.
+    """
+    _ask("resume", run, url, header)
 
 
 @app.command()
@@ -107,6 +119,17 @@ def runs(
 
     with told(), remote.connect(header or ()) as client:
         typer.echo(show.table(remote.runs(client, url, limit)))
+
+
+def _ask(verb: str, run: str, url: str, header: list[str] | None) -> None:
+    """Ask this of a run, print the server's word on it, exit with 1 where its owner has not obeyed yet."""
+    from tidelog.cli import remote
+    from tidelog.cli.trouble import told
+
+    with told(), remote.connect(header or ()) as client:
+        result = remote.ask(client, remote.run_address(run, url), verb)
+        typer.echo(result)
+        raise typer.Exit(1 if result in ("stopping", "pausing", "resuming") else 0)
 
 
 def main() -> None:

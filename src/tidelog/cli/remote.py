@@ -35,9 +35,9 @@ def run_address(run: str, url: str) -> str:
     return f"{_base(before)}/runs/{identity}"
 
 
-def stop(client: httpx2.Client, address: str) -> str:
-    """Stop the run; the server's word on it. Raises `Trouble`."""
-    return str(_json(client, "POST", f"{address}/stop")["result"])
+def ask(client: httpx2.Client, address: str, verb: str) -> str:
+    """Ask this of the run; the server's word on it. Raises `Trouble`."""
+    return str(_json(client, "POST", f"{address}/{verb}")["result"])
 
 
 def runs(client: httpx2.Client, url: str, limit: int) -> Sequence[dict[str, Any]]:

@@ -86,6 +86,8 @@ class Terminal:
             case "tool.ended":
                 found = event.get("error") or _json(event.get("output"))
                 return [f"tool {self._tools.pop(event['call'], '?')} {event['outcome']}: {found}"]
+            case "run.state":
+                return [_doing(event)]
             case "progress":
                 return [_progress(event)]
             case "data":
@@ -126,6 +128,10 @@ def _source(source: Mapping[str, Any]) -> str:
 def _progress(event: Mapping[str, Any]) -> str:
     done = f"{event['done']:g}" + (f"/{event['total']:g}" if event.get("total") is not None else "")
     return " ".join(filter(None, (f"progress {event['task']} {done}", event.get("note"))))
+
+
+def _doing(event: Mapping[str, Any]) -> str:
+    return " ".join(filter(None, (event["state"], str(event.get("position") or ""))))
 
 
 def _ending(event: Mapping[str, Any]) -> str:

@@ -99,6 +99,23 @@ export class Conversation {
     }
   }
 
+  /** Pause the run at work, or let it go on: whoever watches it hears of that from its log. */
+  async pause() {
+    const turn = this.#turns.findLast((one) => one.live);
+    if (!turn?.run || turn.turning || turn.phase === "stopping") return;
+    const { run } = turn;
+    turn.turning = true;
+    turn.change({ trouble: "" });
+    let trouble = "";
+    try {
+      await verb(run, turn.phase === "paused" ? "resume" : "pause");
+    } catch (error) {
+      trouble = problem(error, this.#say);
+    }
+    turn.turning = false;
+    if (turn.run === run && turn.live) turn.change({ trouble });
+  }
+
   /** Read the thread and show what is new in it. Comes back by itself over a lost connection. */
   async load({ first = false } = {}) {
     const { visit, thread } = { visit: this.#visit, thread: this.thread };

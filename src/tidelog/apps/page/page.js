@@ -40,9 +40,13 @@ function changed() {
   $("welcome").hidden = $("examples").hidden = !empty;
   $("stop").hidden = !live;
   $("stop").disabled = last?.phase === "stopping";
+  $("pause").hidden = !live || !last?.run;
+  $("pause").disabled = last?.phase === "stopping" || last?.turning;
+  $("pause").dataset.say = last?.phase === "paused" ? "resume" : "pause";
+  $("pause").textContent = say($("pause").dataset.say);
   $("send").hidden = live;
   if (!live && notice === "wait") notify(null);
-  if (focused === $("stop") && (!live || $("stop").disabled)) $("question").focus();
+  if ((focused === $("stop") && (!live || $("stop").disabled)) || (focused === $("pause") && !live)) $("question").focus();
   document.title = last?.question ? `${last.question} · tidelog` : say(`title_${mode}`);
 }
 
@@ -167,6 +171,7 @@ $("question").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) submit(event);
 });
 $("stop").addEventListener("click", () => conversation.stop());
+$("pause").addEventListener("click", () => conversation.pause());
 $("language").addEventListener("click", () => {
   speak(language === "zh" ? "en" : "zh");
   keep("localStorage", "tidelog.language", language);

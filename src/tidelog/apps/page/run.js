@@ -5,6 +5,7 @@ export function emptyRun(run) {
     run,
     thread: null,
     position: 0,
+    doing: "running", // or queued, paused, waiting
     sources: [],
     parts: [], // {kind: "text" | "reasoning", id, text, done} and {kind: "tool", id, name, json, input, outcome, output, error}
     text: "",
@@ -43,6 +44,9 @@ export function fromTranscript(transcript) {
 const FOLDS = {
   "run.started": (state, frame) => {
     state.thread = frame.thread;
+  },
+  "run.state": (state, frame) => {
+    state.doing = frame.state;
   },
   "text.snapshot": addText,
   "text.delta": addText,

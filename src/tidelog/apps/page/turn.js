@@ -15,6 +15,7 @@ export class Turn {
   phase = "sending";
   run = null;
   stopAsked = false;
+  turning = false; // a pause or its end is asked for
   #view;
   #say;
   #moved;
@@ -186,6 +187,7 @@ function asked(state) {
 }
 
 function doing(state) {
+  if (state.doing === "paused") return "paused";
   if (working(state)) return "using";
   const last = state.parts.at(-1);
   return last?.kind === "text" ? "answering" : "thinking";

@@ -9,7 +9,7 @@ const NEAR_END = 80; // px: who reads at the end of the page is kept there
 const LEAP = 0.5; // of the window's height: what grows by more at once is read from its beginning
 const SENTENCE_END = /[。！？\n]|[.!?…](?=\s)/g;
 
-export const LIVE = ["sending", "thinking", "using", "answering", "stopping"];
+export const LIVE = ["sending", "thinking", "using", "answering", "paused", "stopping"];
 const TROUBLES = ["failed", "interrupted", "timed_out", "refused", "not_found", "expired"];
 const MAKERS = {
   tool: (part, say, node) => toolCard(part, say, node),
