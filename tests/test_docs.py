@@ -135,7 +135,7 @@ class TestLists:
     def test_every_command(self) -> None:
         commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
         text = (EXAMPLES / "terminal.sh").read_text(encoding="utf-8") + page("README.md")
-        assert set(commands) == {"serve", "tail", "stop", "runs"}
+        assert set(commands) == {"serve", "tail", "stop", "pause", "resume", "runs"}
         assert not [name for name in commands if f"tidelog {name}" not in text]
 
     def test_the_changelog_names_the_version(self) -> None:
@@ -222,6 +222,15 @@ class TestExamples:
             assert '{"result":"stopped"}' in printed
             assert re.findall(r'"mode":"(\w+)"(?=,"events"|})', printed) == ["continue", "retry"]
             assert '"outcome":"stopped"' in printed
+
+    def test_pausing(self, examples: Path) -> None:
+        with serving(examples, "quickstart:app") as server:
+            printed = run_script("pause.sh", server)
+            assert '{"result":"paused"}' in printed
+            assert '"state":"paused","last_seq"' in printed
+            assert '{"result":"resumed"}' in printed
+            assert re.findall(r'"type":"run.state","state":"(\w+)"', printed) == ["paused", "running"]
+            assert '"type":"run.ended","outcome":"completed"' in printed
 
     @pytest.mark.parametrize("name", ["rag.sh", "rag.zh.sh"])
     def test_built_in_answers(self, examples: Path, name: str) -> None:

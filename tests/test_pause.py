@@ -202,6 +202,23 @@ async def test_a_source_that_pauses_its_own_run() -> None:
         assert text_of(await ended(runner, run)) == "abc"
 
 
+async def test_a_sync_source_that_pauses_its_own_run() -> None:
+    def words() -> Iterator[str]:
+        for n in range(1000):
+            if n == 10:
+                run = current.get()
+                run.loop.call_soon_threadsafe(run.pause)
+            yield f"{n} "
+
+    async with running() as runner:
+        run = await launch(runner, words)
+        await until(lambda: run.paused)
+        run.resume()
+        events = await ended(runner, run)
+        assert text_of(events) == "".join(f"{n} " for n in range(1000))
+        assert states(events) == ["paused", "running"]
+
+
 async def test_what_others_emit_meanwhile_is_kept() -> None:
     source = Source(2)
     async with running() as runner:

@@ -64,7 +64,7 @@ def test_origins_that_the_application_allows(how: str, origin: str, status: int)
             assert "Run-Id" in viewer.headers["access-control-expose-headers"]
 
 
-@pytest.mark.parametrize("verb", ["stop", "retry", "continue"])
+@pytest.mark.parametrize("verb", ["stop", "pause", "resume", "retry", "continue"])
 def test_verbs_are_refused_too(verb: str) -> None:
     gate = Gate()
     with serve(Chat("Hel", gate).app) as server, server.watch("/chat") as viewer:
