@@ -66,6 +66,8 @@ ROUTES: Final[Mapping[str, Route]] = {
     ),
     "transcript": Route(("run",), {200: (JSON,)}, OF_A_RUN),
     "stop": Route(("run",), {200: (JSON,), 202: (JSON,)}, STEERS),
+    "pause": Route(("run",), {200: (JSON,), 202: (JSON,)}, STEERS),
+    "resume": Route(("run",), {200: (JSON,), 202: (JSON,)}, STEERS),
     "retry": Route(("run",), {201: (JSON,)}, ("not_ended", "not_repeatable", *STEERS, *START)),
     "continue": Route(("run",), {201: (JSON,)}, ("not_ended", "not_repeatable", *STEERS, *START)),
     "thread": Route(("thread", "limit"), {200: (JSON,)}, ("invalid_request", "not_found")),
