@@ -73,12 +73,11 @@ class Clocks:
         self._watch()
 
     def go_on(self) -> None:
-        """The run goes on: what time was left is left again. A source that was heard meanwhile has its whole gap."""
+        """The run goes on: what time was left is left again."""
         assert self._stopped is not None, "who goes on was stopped"
         now = self._loop.time()
         self._ends_at += now - self._stopped
         self._due += now - self._stopped
-        self.heard = now if self.heard else 0.0
         self._stopped, self._old = None, self._writer.at
         self._watch()
 

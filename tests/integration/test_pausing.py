@@ -18,12 +18,14 @@ from tidelog.testing import Process, Viewer, rebuild, serve_process, transcript,
 
 ROOT = Path(__file__).parents[2]
 PROCESSES = 4
+PATIENCE = 1.0
+"""Seconds after which a process that gives no sign is dead."""
 OBEYED = 1.0
 """Seconds within which a request is obeyed, 0.25 of them for hearing it; the rest is for a machine that is busy."""
 
 
 def start(folder: Path) -> Process:
-    env = {"APP_STORE": f"sqlite:///{folder}/logs.db?beat=0.2", "APP_LEASE_PATIENCE": "1.0"}
+    env = {"APP_STORE": f"sqlite:///{folder}/logs.db?beat=0.2", "APP_LEASE_PATIENCE": str(PATIENCE)}
     return serve_process("tests.integration.apps:app", cwd=ROOT, env=env)
 
 
@@ -89,6 +91,20 @@ def test_through_random_processes_nothing_is_lost_or_doubled(workers: list[Proce
 def pair(tmp_path: Path) -> Iterator[tuple[Process, Process]]:
     with start(tmp_path) as owner, start(tmp_path) as other:
         yield owner, other
+
+
+def test_a_paused_run_is_not_taken_for_dead(pair: tuple[Process, Process]) -> None:
+    """Its lease is renewed, for longer than others would wait."""
+    owner, other = pair
+    with watch(f"{owner.url}/count") as mine:
+        mine.read(3)
+        assert ask(other, mine.run, "pause") == "paused"
+        until = time.monotonic() + 2 * PATIENCE
+        while time.monotonic() < until:
+            found = look(other, mine.run)
+            assert (found["state"], found["epoch"]) == ("paused", 1)
+        assert ask(other, mine.run, "stop") == "stopped"
+        mine.rest()
 
 
 def test_an_owner_that_dies_while_its_run_is_paused(pair: tuple[Process, Process]) -> None:
