@@ -15,7 +15,7 @@ from tidelog.seams import Dialect, Framing
 def test_dialects(name: str) -> None:
     made: Dialect = registry.dialect(name)("r")
     assert made.broken is False
-    assert list(made.farewell(100)) is not None
+    assert list(made.farewell(100, "reauth")) is not None
 
 
 @pytest.mark.parametrize("name", registry.FRAMINGS)

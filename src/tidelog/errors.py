@@ -3,7 +3,7 @@
     TidelogError
     ├── CallerError            whoever called us: a request, or the application's own code
     │   ├── InvalidRequest     makes no sense (a malformed cursor, an unknown option)
-    │   ├── Refused            makes sense and is not allowed (cross-site, prefetch, draining)
+    │   ├── Refused            makes sense and is not allowed (no credentials, cross-site, draining)
     │   ├── NotFound           no such run, or not yours
     │   ├── Mismatch           contradicts what is stored (idempotency, a verb in the wrong state)
     │   ├── CursorAhead        a position that this log has never reached
@@ -27,6 +27,8 @@ SENTENCES: dict[str, str] = {
     "invalid_request": "The request makes no sense.",
     "invalid_cursor": "The cursor is malformed.",
     "invalid_event": "The application produced an event that is not allowed here.",
+    "unauthorized": "Credentials are needed: there are none, or they do not hold.",
+    "forbidden": "This is not allowed.",
     "cross_site": "The request comes from another site.",
     "prefetch": "A prefetch does not start a run.",
     "not_found": "There is no such run.",

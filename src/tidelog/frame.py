@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 HEADS: Final = 512
+Why = Literal["reconnect", "reauth"]
+"""Why a viewer is sent away: the server goes, or the viewer's credential has expired."""
 _UNSAFE: Final = re.compile("[\r\n\0\ud800-\udfff]")
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from tidelog.bell import Bell
 from tidelog.events import Event, Usage
-from tidelog.frame import Envelope, Frame
+from tidelog.frame import Envelope, Frame, Why
 from tidelog.log import Lease, Record, Tail
 from tidelog.parts import Parts
 
@@ -85,8 +85,8 @@ class Dialect(Protocol):
         """The frames that come first on a connection that resumes where the fold stands."""
         ...
 
-    def farewell(self, retry: int) -> Iterable[Frame]:
-        """The frames that ask a viewer to come back in `retry` ms, because the server goes. They carry no id."""
+    def farewell(self, retry: int, why: Why) -> Iterable[Frame]:
+        """The frames that ask a viewer to come back in `retry` ms, and with what, if it knows why. They carry no id."""
         ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-from tidelog.frame import Frame
+from tidelog.frame import Frame, Why
 from tidelog.log import Record
 
 
@@ -30,6 +30,6 @@ class Native:
         """Nothing: any suffix of a native stream is legal."""
         return ()
 
-    def farewell(self, retry: int) -> Iterable[Frame]:
+    def farewell(self, retry: int, why: Why) -> Iterable[Frame]:
         """A frame of its own type, which readers that do not know it ignore."""
-        return (Frame(b'{"type":"reconnect","retry":%d}' % retry),)
+        return (Frame(b'{"type":"%b","retry":%d}' % (why.encode(), retry)),)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from tidelog import events as e
-from tidelog.frame import Frame, utf8
+from tidelog.frame import Frame, Why, utf8
 from tidelog.log import Record
 
 
@@ -34,6 +34,6 @@ class Text:
         """Nothing."""
         return ()
 
-    def farewell(self, retry: int) -> Iterable[Frame]:
+    def farewell(self, retry: int, why: Why) -> Iterable[Frame]:
         """Nothing: bare text cannot say it."""
         return ()

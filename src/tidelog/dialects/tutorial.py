@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from tidelog import events as e
-from tidelog.frame import Frame, safe_name, utf8
+from tidelog.frame import Frame, Why, safe_name, utf8
 from tidelog.log import Record
 
 
@@ -44,7 +44,7 @@ class Simple:
         """The id, since no frame may come for long."""
         return (Frame(None, None, self._id),)
 
-    def farewell(self, retry: int) -> Iterable[Frame]:
+    def farewell(self, retry: int, why: Why) -> Iterable[Frame]:
         """Nothing: these wires have no word for it, and EventSource comes back by itself."""
         return ()
 

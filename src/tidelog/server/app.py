@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Unpack, overload
 
 from fastapi import APIRouter
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from tidelog import registry, threads
+from tidelog.auth import Authorize, Identify
 from tidelog.endings import OnEnd
-from tidelog.errors import InvalidRequest
+from tidelog.errors import InvalidRequest, Refused
 from tidelog.keeper import LEASE_PATIENCE, RETENTION, Keeper
 from tidelog.launch import Launch
 from tidelog.limits import Limits
 from tidelog.run import Run, current
 from tidelog.runner import Runner
+from tidelog.server.access import Access
 from tidelog.server.checks import check_app
 from tidelog.server.decorator import endpoint
 from tidelog.server.links import Links
@@ -30,6 +32,7 @@ from tidelog.server.options import CancelAfter, OptionArgs, Options, check_repea
 from tidelog.server.response import TideResponse
 from tidelog.server.routes import Routes
 from tidelog.server.said import Said
+from tidelog.server.status import CHALLENGE
 from tidelog.server.stop import on_signal
 from tidelog.server.tracing import Tracing
 from tidelog.server.view import ViewSettings
@@ -46,7 +49,6 @@ if TYPE_CHECKING:
     from tidelog.sources.rows import RowArgs, SessionFactory
 
 P = ParamSpec("P")
-Principal = Callable[[Request], Awaitable[str | None] | str | None]
 
 DEFAULT_STORE: Final = "sqlite:///tidelog.db"
 DRAIN_TIMEOUT: Final = 10.0
@@ -56,18 +58,22 @@ class Tidelog:
     """Durable, resumable streams for one application.
 
     `store` is a URL: `memory:` or `sqlite:///file.db`; without it `TIDELOG_STORE` counts. `principal` tells who asks; every run
-    belongs to the principal that started it. `origins` may start and steer runs from other sites, beside those that the app's
-    CORS settings allow. `retention` (seconds, None: for ever) counts from the end of a run. Other times are in seconds; limits
-    of runs are those of `tidelog.Limits`. `on_end` hears of the ending of every run of this process, and of those that it ends
-    for processes that died. Runs and views are traced by `tracer_provider`, or by OpenTelemetry's global provider where the
-    application has set one.
+    belongs to the principal that started it. Once it is given, a request of nobody's is 401, unless `anonymous=True` lets nobody
+    start runs that are nobody's. `authorize` tells what a principal may do with which run, their own included; without it
+    everything with their own, and nothing else. See `tidelog.auth`. `origins` may start and steer runs from other sites, beside
+    those that the app's CORS settings allow. `retention` (seconds, None: for ever) counts from the end of a run. Other times are
+    in seconds; limits of runs are those of `tidelog.Limits`. `on_end` hears of the ending of every run of this process, and of
+    those that it ends for processes that died. Runs and views are traced by `tracer_provider`, or by OpenTelemetry's global
+    provider where the application has set one.
     """
 
     def __init__(
         self,
         store: str | None = None,
         *,
-        principal: Principal | None = None,
+        principal: Identify | None = None,
+        authorize: Authorize | None = None,
+        anonymous: bool = False,
         origins: Collection[str] = (),
         limits: Limits = Limits(),
         retention: float | None = RETENTION,
@@ -85,6 +91,7 @@ class Tidelog:
         self.runner = Runner(opened, keeper=keeper, on_end=on_end)
         self.links = Links()
         self.origins = frozenset(origins)
+        self.access = Access(opened, self.ready, principal=principal, authorize=authorize, anonymous=anonymous)
         tracing = Tracing(self.runner, tracer_provider)
         self.view_settings = ViewSettings(heartbeat, send_timeout, tracing)
         self.limits = limits
@@ -94,7 +101,6 @@ class Tidelog:
         self.router = APIRouter(lifespan=self._lifespan)
         Routes(self).add_to(self.router)
         self.metrics = Metrics(self, tracing).add_to(self.router)
-        self._principal = principal
         self._sources = Iterators(threads)
         self._starting: asyncio.Task[None] | None = None
 
@@ -271,13 +277,14 @@ class Tidelog:
         self._sources.close()
 
     async def principal_of(self, request: Request) -> str | None:
-        """Who asks, by the `principal` function."""
-        if self._principal is None:
-            return None
-        found = self._principal(request)
-        if inspect.isawaitable(found):
-            found = await found
-        return found or None  # nobody has the empty name: it would be a way into what belongs to nobody
+        """Who asks, by the `principal` function or a ticket: for `Depends` in endpoints of your own. None is nobody.
+
+        Raises `HTTPException` (401) for nobody, unless there is no `principal` function or `anonymous=True`.
+        """
+        try:
+            return (await self.access.caller(request)).name
+        except Refused as refused:
+            raise HTTPException(401, refused.message, {"WWW-Authenticate": CHALLENGE}) from None
 
     def _respond(
         self, work: Any, options: Options, *, body: bytes | None, thread: str | None = None, said: str | None

@@ -137,7 +137,8 @@ class _Export(Response):
             return False
         try:
             check_start(scope, self._tide.origins)
-            await self._tide.principal_of(Request(scope))
+            await self._tide.ready()
+            await self._tide.access.start(Request(scope))
         except TidelogError:
             return False
         return True

@@ -28,6 +28,7 @@ from tidelog.launch import Launch, Launched
 from tidelog.log import RUN_ID, Position, Record, run_log
 from tidelog.run import Opener, Run
 from tidelog.runner import Runner
+from tidelog.server.access import Access, stored_query, target_of
 from tidelog.server.guard import check_start
 from tidelog.server.handlers import has_own_handler
 from tidelog.server.links import Links, route_of
@@ -62,14 +63,11 @@ class Edge(Protocol):
     runner: Runner
     links: Links
     origins: frozenset[str]
+    access: Access
     view_settings: ViewSettings
 
     async def ready(self) -> None:
         """Start the runner if nobody has."""
-        ...
-
-    async def principal_of(self, request: Request) -> str | None:
-        """Who asks."""
         ...
 
 
@@ -112,31 +110,31 @@ class TideResponse(Response):
             return
         await self._edge.ready()
         check_start(scope, self._edge.origins)
-        principal = await self._edge.principal_of(request)
+        await self._edge.access.caller(request)
         resumed = resume_position(request)
         peer = Peer(receive)
         try:
             if resumed is not None:
-                await self._attach(scope, send, peer=peer, form=form, position=resumed, principal=principal)
+                await self._attach(request, send, peer=peer, form=form, position=resumed)
             else:
-                await self._start(request, send, peer=peer, form=form, principal=principal)
+                await self._start(request, send, peer=peer, form=form)
         finally:
             await peer.close()
 
-    async def _attach(
-        self, scope: Scope, send: Send, *, peer: Peer, form: Form, position: Position, principal: str | None
-    ) -> None:
+    async def _attach(self, request: Request, send: Send, *, peer: Peer, form: Form, position: Position) -> None:
         """A client that comes back: it never starts a run."""
-        runner = self._edge.runner
+        runner, access, scope = self._edge.runner, self._edge.access, request.scope
         head = await head_of(runner.store, position.run)
-        if head.principal != principal or head.route != route_of(scope):
+        await access.check(request, target_of(head), "read", route=False)
+        if head.route != route_of(scope):
             raise NotFound  # before the position is looked at: whether it lies ahead is nobody else's business
         await check_position(runner.store, position)
         answer = _Answer(self._edge, head, form, self._options, headers=self._start_headers(scope, head))
         await answer.stream(scope, send, peer=peer, position=position.seq)
 
-    async def _start(self, request: Request, send: Send, *, peer: Peer, form: Form, principal: str | None) -> None:
+    async def _start(self, request: Request, send: Send, *, peer: Peer, form: Form) -> None:
         scope = request.scope
+        principal = await self._edge.access.start(request)
         repeat: Repeat | None = scope.get(REPEAT)
         launched = await self._edge.runner.launch(self._launch(request, principal, repeat))
         head = launched.run.head if launched.run is not None else await head_of(self._edge.runner.store, launched.id)
@@ -194,10 +192,10 @@ class TideResponse(Response):
             if self._body is None or "json" not in request.headers.get("content-type", ""):
                 return None
             body = self._body.decode("utf-8", "replace")
-        return StoredRequest(request.method, route_of(request.scope), request.url.query, body)
+        return StoredRequest(request.method, route_of(request.scope), stored_query(request), body)
 
     def _print(self, request: Request) -> bytes:
-        text = f"{request.method} {route_of(request.scope)}?{request.url.query}\n".encode()
+        text = f"{request.method} {route_of(request.scope)}?{stored_query(request)}\n".encode()
         return hashlib.sha256(text + (self._body or b"")).digest()
 
     def _start_headers(self, scope: Scope, head: Head) -> MutableHeaders:

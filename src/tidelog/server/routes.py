@@ -1,4 +1,4 @@
-"""The routes of runs and threads (spec §8). Every one of them compares the principal and answers 404."""
+"""The routes of runs and threads (spec §8). Every one of them asks `Access` before it looks at anything."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from starlette.responses import Response
 
 from tidelog import asking, control, threads
 from tidelog import head as heads
+from tidelog.auth import Target
 from tidelog.cursor import Cursor, check_position
-from tidelog.errors import Gone, InvalidRequest, NotFound, TidelogError
+from tidelog.errors import Gone, InvalidRequest, NotFound, Refused, TidelogError
 from tidelog.events import Mode
 from tidelog.head import Head
 from tidelog.log import Position, Tail, control_log, run_log
 from tidelog.runner import Runner
 from tidelog.seams import Listing, Store
 from tidelog.server import negotiate as ask
+from tidelog.server.access import target_of, verb_of
 from tidelog.server.described import described
 from tidelog.server.guard import check_site, is_local
 from tidelog.server.repeat import Redispatch
 from tidelog.server.response import Edge
 from tidelog.server.status import json_response, problem
+from tidelog.server.tickets import asked_run
 from tidelog.server.viewer import CursorResponse
 from tidelog.transcript import Fold, Transcript
 
@@ -57,6 +60,7 @@ class Routes:
             ("POST", "/runs/{run}/continue", self.continue_),
             ("GET", "/threads/{thread}", self.thread),
             ("DELETE", "/threads/{thread}", self.delete_thread),
+            ("POST", "/tickets", self.ticket),
             ("GET", "/healthz", self.healthz),
             ("GET", "/readyz", self.readyz),
         ):
@@ -71,7 +75,9 @@ class Routes:
 
     async def runs(self, request: Request) -> Response:
         """My runs, newest first."""
-        principal = await self._lister(request)
+        principal = await self._owner(request, "list")
+        if principal is None and not is_local(request.scope):
+            raise NotFound
         store = self._runner.store
         if not isinstance(store, Listing):
             return json_response({"runs": []})
@@ -134,28 +140,42 @@ class Routes:
 
     async def thread(self, request: Request) -> Response:
         """A thread's messages and runs in order, and the run that is active."""
-        await self._edge.ready()
         name, limit = request.path_params["thread"], _limit(request, threads.MESSAGES)
-        found = await self._thread_runs(request, name)
+        found = await self._thread_runs(name, owner := await self._owner(request, "read", name))
         if not found:
             raise NotFound
         active = [head.run for head, _ in found if head.ended is None]
-        said = await threads.messages(self._runner.store, name, found[0][0].principal, limit=limit)
+        said = await threads.messages(self._runner.store, name, owner, limit=limit)
         runs = [_state(head, tail) for head, tail in found]
         return json_response({"thread": name, "active": active[-1] if active else None, "messages": said, "runs": runs})
 
     async def delete_thread(self, request: Request) -> Response:
         """Delete a thread and its runs, every byte."""
         check_site(request.scope, self._edge.origins)
-        await self._edge.ready()
         name = request.path_params["thread"]
-        found = await self._thread_runs(request, name)
+        found = await self._thread_runs(name, owner := await self._owner(request, "delete", name))
         if not found:
             raise NotFound
         for head, _ in found:
             await self._runner.drop(head.run)
-        await threads.drop(self._runner.store, name, await self._edge.principal_of(request))
+        await threads.drop(self._runner.store, name, owner)
         return Response(status_code=204)
+
+    async def ticket(self, request: Request) -> Response:
+        """A ticket: one use, one minute, to read a run or to start one by GET."""
+        check_site(request.scope, self._edge.origins)
+        await self._edge.ready()
+        access = self._edge.access
+        if not access.asks:
+            raise NotFound("Nobody is asked who they are here: no ticket is needed.")
+        principal = (await access.caller(request)).principal
+        if principal is None:
+            raise Refused(code="unauthorized")
+        run = await asked_run(request)
+        if run is not None:
+            await self._find(request, run, "read")
+        issued = await access.tickets.issue(principal, run)
+        return json_response(issued._asdict(), headers={"Cache-Control": "no-store"})
 
     async def healthz(self, request: Request) -> Response:
         """Whether the process lives."""
@@ -180,25 +200,29 @@ class Routes:
         return json_response({"result": result}, 202 if result == pending else 200)
 
     async def _mine(self, request: Request) -> tuple[Head, Tail]:
-        """The run that the path names, if it is the caller's."""
+        """The run that the path names, if the caller may do with it what the path says."""
+        return await self._find(request, request.path_params["run"], verb_of(request.scope))
+
+    async def _find(self, request: Request, run: str, verb: str) -> tuple[Head, Tail]:
         await self._edge.ready()
-        tail = await self._runner.store.tail(run_log(request.path_params["run"]))
+        await self._edge.access.caller(request)  # nobody hears what is there
+        tail = await self._runner.store.tail(run_log(run))
         if tail is None:
             raise NotFound
         head = heads.decode(tail.head)
-        if head.principal != await self._edge.principal_of(request):
-            raise NotFound
+        await self._edge.access.check(request, target_of(head), verb)
         return head, tail
 
-    async def _lister(self, request: Request) -> str | None:
+    async def _owner(self, request: Request, verb: str, thread: str | None = None) -> str | None:
+        """Whose runs or thread are asked for: `?principal=`, else the caller's, if the caller may do this."""
         await self._edge.ready()
-        principal = await self._edge.principal_of(request)
-        if principal is None and not is_local(request.scope):
-            raise NotFound
-        return principal
+        access = self._edge.access
+        owner = request.query_params.get("principal") or (await access.caller(request)).name
+        await access.check(request, Target(owner, None, thread), verb)
+        return owner
 
-    async def _thread_runs(self, request: Request, thread: str) -> list[tuple[Head, Tail]]:
-        principal, store = await self._edge.principal_of(request), self._runner.store
+    async def _thread_runs(self, thread: str, principal: str | None) -> list[tuple[Head, Tail]]:
+        store = self._runner.store
         found: list[tuple[Head, Tail]] = []
         for entry in await threads.entries(store, thread, principal):
             try:

@@ -15,6 +15,8 @@ STATUS: Final[Mapping[str, int]] = {
     "invalid_request": 400,
     "invalid_cursor": 400,
     "invalid_event": 500,
+    "unauthorized": 401,
+    "forbidden": 403,
     "cross_site": 403,
     "prefetch": 403,
     "not_found": 404,
@@ -33,6 +35,9 @@ STATUS: Final[Mapping[str, int]] = {
     "interrupted": 503,
     "timed_out": 504,
 }
+
+CHALLENGE: Final = "Bearer"
+"""What a 401 asks for, as each must (RFC 9110); browsers ask nobody for it."""
 
 
 def status_of(outcome: e.Outcome | None, error: e.Error | None) -> int:
@@ -61,6 +66,8 @@ def problem(error: TidelogError, status: int | None = None, headers: Mapping[str
         headers["Retry-After"] = str(max(0, math.ceil(error.retry_after)))
     elif status == 503:
         headers["Retry-After"] = "2"
+    if status == 401:
+        headers.setdefault("WWW-Authenticate", CHALLENGE)
     return Response(e.encode_json(body), status, headers, "application/problem+json")
 
 

@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
 from opentelemetry.trace import INVALID_SPAN, Span
@@ -19,6 +20,7 @@ from tidelog.errors import Gone
 from tidelog.head import Head
 from tidelog.log import run_log
 from tidelog.runner import Runner
+from tidelog.server.expiry import expiring
 from tidelog.server.negotiate import Form
 from tidelog.server.tracing import Tracing
 from tidelog.transports.deliver import FAREWELL_TIMEOUT, HEARTBEAT, SEND_TIMEOUT, Delivery, How, Pacing
@@ -107,7 +109,8 @@ class View:
             delivery.send_away()
         how: How | Literal["dropped"]
         try:
-            with self._runner.watch(head, delivery, position), self._traced(position) as span:
+            away = partial(delivery.send_away, "reauth")
+            with self._runner.watch(head, delivery, position), expiring(scope, away), self._traced(position) as span:
                 await send(_start(framing.media_type, headers))
                 how = await delivery.run()
                 span.set_attribute("tidelog.how", how)

@@ -12,6 +12,7 @@ from tidelog.errors import TidelogError
 from tidelog.head import Head
 from tidelog.log import Tail, run_log
 from tidelog.seams import BATCH_BYTES
+from tidelog.server.expiry import left_of
 from tidelog.server.negotiate import Form
 from tidelog.server.response import NO_STORE, STREAM_HEADERS, Edge, nothing_left
 from tidelog.server.status import problem
@@ -42,6 +43,7 @@ class CursorResponse(Response):
         )
         peer = Peer(receive)
         try:
+            self._wait = None if self._wait is None else left_of(scope, self._wait)
             response = await self._document(peer, headers, sse=sse)
             if response is not None:
                 response.raw_headers.extend(headers.raw)

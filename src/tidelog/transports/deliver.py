@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 from tidelog.alarm import Alarm
 from tidelog.bell import Turn
 from tidelog.cursor import Cursor
-from tidelog.frame import PLAIN, Envelope, Frame
+from tidelog.frame import PLAIN, Envelope, Frame, Why
 from tidelog.granularity import Granularity, Holder, is_delta, merge
 from tidelog.log import Record
 from tidelog.seams import RECORD_COST, Dialect, Framing
@@ -86,7 +86,7 @@ class Delivery:
     __slots__ = (
         "_alarm", "_cursor", "_dialect", "_direct", "_framed", "_framing", "_holder", "_how", "_lag", "_loop",
         "_next_at", "_pacing", "_run", "_scheduled", "_sent", "_short", "_spoke_at", "_task", "_turn", "_verbatim",
-        "_waiting", "_window", "_write", "_writing", "moved",
+        "_waiting", "_why", "_window", "_write", "_writing", "moved",
     )  # fmt: skip
 
     def __init__(
@@ -110,6 +110,7 @@ class Delivery:
         self.moved: Callable[[int], None] | None = None
         """Called with the position after each write, where somebody must know."""
         self._how: How | None = None
+        self._why: Why = "reconnect"
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[object] | None = None
         self._writing = False
@@ -158,7 +159,7 @@ class Delivery:
                     await self._out(self._framing.heartbeat)
             if self._how == "sent_away":
                 await self._say_first()
-                await self._say(self._dialect.farewell(self._pacing.retry))
+                await self._say(self._dialect.farewell(self._pacing.retry, self._why))
         except asyncio.CancelledError:
             if self._how not in ("left", "stalled") or self._task is None:
                 raise
@@ -174,8 +175,10 @@ class Delivery:
         """The viewer has gone."""
         self._stop("left")
 
-    def send_away(self) -> None:
-        """Ask the viewer to come back later."""
+    def send_away(self, why: Why = "reconnect") -> None:
+        """Ask the viewer to come back."""
+        if self._how is None:
+            self._why = why
         self._stop("sent_away")
 
     def _stop(self, how: How) -> None:
