@@ -66,7 +66,7 @@ def _endings(scrape: Scrape) -> list[Any]:
 class TestCounts:
     @pytest.fixture
     def tide(self, store: str, tmp_path: Path) -> Any:
-        return make_tide(store if store == "memory:" else f"sqlite:///{tmp_path}/t.db", principal=who)
+        return make_tide(store if store == "memory:" else f"sqlite:///{tmp_path}/t.db", principal=who, anonymous=True)
 
     def test_a_run_that_completes(self, tide: Any) -> None:
         with serve(Chat("Hel", "lo", Usage(input=7, output=2), tide=tide).app) as server:

@@ -133,7 +133,7 @@ def test_another_routes_and_anothers_run_are_404() -> None:
         place = server.watch("/chat", headers=ann).rest()[1].id
         assert refused(server, place, "/other", headers=ann) == (404, "not_found")
         assert refused(server, place, headers=bob) == (404, "not_found")
-        assert refused(server, place) == (404, "not_found")
+        assert refused(server, place) == (401, "unauthorized")
         with server.watch("/chat", headers=ann, last_event_id=place) as viewer:
             assert viewer.status == 200
     assert script.started == 1

@@ -51,7 +51,7 @@ class Cookie:
         payload = f"{principal.encode().hex()}.{expires}"
         response.set_cookie(
             self._name, f"{payload}.{self._sign(payload)}", max_age=int(self._max_age),
-            secure=request.url.scheme == "https", **self._settings,
+            secure=request.scope["scheme"] == "https", **self._settings,
         )  # fmt: skip
         return Principal(principal, float(expires))
 

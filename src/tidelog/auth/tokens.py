@@ -42,12 +42,12 @@ def jwt(
                 token, key, algorithms=list(algorithms), options={"require": needed}, audience=audience, issuer=issuer,
                 leeway=leeway,
             )  # fmt: skip
-        except (pyjwt.PyJWTError, ValueError, TypeError):  # what a token makes of itself is nobody's 500
+            exp = claims.get("exp")
+            until = float(exp) + leeway if exp is not None else None
+        except (pyjwt.PyJWTError, ValueError, TypeError, OverflowError):  # what a token holds is nobody's 500
             return None
-        name, exp = claims[claim], claims.get("exp")
-        if not isinstance(name, str) or not name:
-            return None
-        return Principal(name, float(exp) + leeway if exp is not None else None)
+        name = claims[claim]
+        return Principal(name, until) if isinstance(name, str) and name else None
 
     return found
 
