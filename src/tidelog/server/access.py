@@ -119,7 +119,7 @@ class Access:
 
 def _valid(found: Principal | None) -> Principal | None:
     """Nobody has the empty name: it would be a way into what belongs to nobody. Nor is anybody whose time is over."""
-    if found is None or not found.name or (found.expires is not None and found.expires <= time.time()):
+    if found is None or not found.name or (found.expires is not None and not found.expires > time.time()):
         return None
     return found
 
