@@ -89,17 +89,18 @@ async def failing():
 class Server:
     """`tidelog serve app:app` in a folder of its own. It can be stopped and started again at the same port."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, env: Mapping[str, str] = {}) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._folder = folder
         self._arguments = arguments
+        self._env = env
         self.start()
 
     def start(self) -> None:
         """Start and wait for the line that says so."""
         command = ("serve", *self._arguments, "--port", str(self.port))
-        self.process = popen(command, self._folder, stderr=subprocess.STDOUT)
+        self.process = popen(command, self._folder, stderr=subprocess.STDOUT, env=self._env)
         assert self.process.stdout is not None
         self.line = self.process.stdout.readline()
         while self.line and " INFO " in self.line:  # what is logged may come first
@@ -164,9 +165,9 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *arguments: str) -> Iterator[Server]:
+def serving(folder: Path, *arguments: str, env: Mapping[str, str] = {}) -> Iterator[Server]:
     (folder / "app.py").write_text(APP, encoding="utf-8")
-    server = Server(folder, *arguments)
+    server = Server(folder, *arguments, env=env)
     try:
         yield server
     finally:
@@ -198,6 +199,23 @@ class TestServe:
         with serving(tmp_path, "bare:app") as server:
             assert "in the store that your application opens" in server.line
             assert httpx2.get(server.url, timeout=PATIENCE).status_code == 204
+
+    @pytest.mark.parametrize(
+        ("keys", "host", "open_to_all"),
+        [(True, "0.0.0.0", False), (False, "0.0.0.0", True), (False, "127.0.0.1", False)],
+    )
+    def test_keys_of_the_built_in_applications(self, tmp_path: Path, keys: bool, host: str, open_to_all: bool) -> None:
+        code, key, line = run("key", "ann", folder=tmp_path)
+        assert code == 0
+        (tmp_path / "keys").write_text(line)
+        env = {"TIDELOG_API_KEYS": "keys"} if keys else {}
+        arguments = ("--store", "memory:", "--host", host)
+        with serving(tmp_path, *arguments, env=env) as server:
+            assert ("WHOEVER REACHES IT" in server.line) == open_to_all
+            asked = httpx2.get(f"{server.url}/documents", timeout=PATIENCE)
+            assert asked.status_code == (401 if keys else 200)
+            mine = httpx2.get(f"{server.url}/documents", headers={"X-API-Key": key.strip()}, timeout=PATIENCE)
+            assert mine.status_code == 200
 
     def test_memory_says_so(self, server: Server) -> None:
         assert "kept in memory" in server.line
@@ -246,6 +264,10 @@ class TestServe:
             (["app:app"], {"TIDELOG_STOER": "x"}, 2, "Unknown setting TIDELOG_STOER"),
             (["app:app"], {"TIDELOG_PORT": "many"}, 2, "TIDELOG_PORT='many'"),
             (["app:app"], {"TIDELOG_LOG_LEVEL": "loud"}, 2, "TIDELOG_LOG_LEVEL='loud'"),
+            (["app:app"], {"TIDELOG_API_KEYS": "ann:x"}, 2, "Tidelog(principal=api_keys(...))"),
+            ([], {"TIDELOG_API_KEYS": "nowhere"}, 2, "TIDELOG_API_KEYS is neither a file that is there nor a list"),
+            ([], {"TIDELOG_API_KEYS": ""}, 2, "TIDELOG_API_KEYS is neither a file that is there nor a list"),
+            ([], {"TIDELOG_API_KEYS": "ann:short"}, 2, "TIDELOG_API_KEYS: The key of ann is shorter than 20"),
         ],
     )
     def test_what_cannot_be_served_is_told_in_a_sentence(

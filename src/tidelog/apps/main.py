@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, Request
 
 from tidelog import Tidelog, __version__
 from tidelog.apps.agent import agent_router
@@ -19,6 +19,7 @@ from tidelog.apps.model_choice import Choice, choose
 from tidelog.apps.model_rag import cited
 from tidelog.apps.page import page_router
 from tidelog.apps.rag import rag_router
+from tidelog.apps.sign_in import sign_in_router
 from tidelog.apps.uploads import uploads_router
 
 __all__ = ["answering", "choose", "make_app", "without_secrets"]
@@ -27,16 +28,18 @@ APPS: Final = ("rag", "chat", "agent")
 
 
 def make_app(
-    store: str | None = None, docs: str | None = None, *, drain_timeout: float = 10.0, model: Choice | None = None
-) -> FastAPI:
+    store: str | None = None, docs: str | None = None, *,
+    drain_timeout: float = 10.0, model: Choice | None = None, principal: Callable[[Request], Any] | None = None,
+) -> FastAPI:  # fmt: skip
     """The built-in applications: `/chat`, `/rag`, `/agent`, `/documents`, the page at `/`, `/about`, and tidelog's routes.
 
     `store` is as for `Tidelog`; `docs` is a folder or file, None: tidelog's own README and pages. The documents are
     read in a thread, once the application starts. `drain_timeout` (seconds) is as for `Tidelog`. `model` answers; None: the
-    built-in, extractive answerer. The environment is not looked at: see `choose`.
+    built-in, extractive answerer. The environment is not looked at: see `choose`. `principal` is as for `Tidelog`; with it
+    everything but the page itself is for those that it knows, and `/sign-in` lets the page in.
     Raises `TidelogError` if there is nothing at `docs`.
     """
-    tide = Tidelog(store, drain_timeout=drain_timeout)
+    tide = Tidelog(store, drain_timeout=drain_timeout, principal=principal)
     library = Library(docs)
     attached = Model(model) if model is not None else None
     app = FastAPI(title="tidelog", version=__version__, lifespan=partial(_lifespan, library, attached))
@@ -48,8 +51,10 @@ def make_app(
     app.include_router(agent_router(tide, library, attached))
     app.include_router(uploads_router(tide, library))
     app.include_router(page_router())
+    if principal is not None:
+        app.include_router(sign_in_router(tide))
 
-    @app.get("/about")
+    @app.get("/about", dependencies=[Depends(tide.principal_of)])
     def about() -> dict[str, Any]:
         """What this server is: version, store, documents, and who answers."""
         return {

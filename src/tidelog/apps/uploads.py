@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, BinaryIO, Final, NamedTuple
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -79,9 +79,12 @@ class Parcel:
 
 
 def uploads_router(tide: Tidelog, library: Library, *, limits: UploadLimits = LIMITS) -> APIRouter:
-    """`POST /documents`, `GET /documents` and `DELETE /documents/{name}`; what is kept lies beside the store's file."""
+    """`POST /documents`, `GET /documents` and `DELETE /documents/{name}`; what is kept lies beside the store's file.
+
+    Where the application asks who comes, whoever it knows may use them: the documents are everybody's.
+    """
     library.place = library.place or beside(tide.store_url)
-    router = APIRouter(tags=["documents"])
+    router = APIRouter(tags=["documents"], dependencies=[Depends(tide.principal_of)])
 
     @router.post("/documents", status_code=202, response_class=Response, openapi_extra=_FORM)
     async def upload(request: Request) -> Response:

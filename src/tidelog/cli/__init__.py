@@ -1,4 +1,4 @@
-"""The command line: `tidelog serve`, `tail`, `stop`, `pause`, `resume`, `runs`. Heavy imports stand inside the commands.
+"""The command line: `tidelog serve`, `tail`, `stop`, `pause`, `resume`, `runs`, `key`. Heavy imports stand inside the commands.
 
 Exit codes: 0 all is well, 1 it cannot be done (the sentence says why), 2 the command makes no sense; `tail` tells by
 3 to 6 how a run ended, and 130 is Ctrl-C.
@@ -130,6 +130,20 @@ def _ask(verb: str, run: str, url: str, header: list[str] | None) -> None:
         result = remote.ask(client, remote.run_address(run, url), verb)
         typer.echo(result)
         raise typer.Exit(1 if result in ("stopping", "pausing", "resuming") else 0)
+
+
+@app.command()
+def key(name: Annotated[str, typer.Argument(help="Whose key it is: the name that their runs belong to.")]) -> None:
+    """Make an API key: the key itself to stdout, and to stderr the line that `TIDELOG_API_KEYS` needs to know."""
+    from tidelog.auth import hash_key, new_key
+    from tidelog.cli.trouble import Trouble, told
+
+    with told():
+        if not name.strip() or any(mark in name for mark in ":,\n"):
+            raise Trouble("A name has no colon, comma or line end.", 2)
+        made = new_key()
+        typer.echo(made)
+        typer.echo(f"{name.strip()}:{hash_key(made)}", err=True)
 
 
 def main() -> None:

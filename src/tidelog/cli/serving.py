@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import inspect
+import ipaddress
 import logging
 import os
 import re
@@ -19,6 +20,8 @@ from typing import Any, Final, Literal, NamedTuple
 import typer
 from pydantic import ValidationError
 
+from tidelog.auth import Identify, api_keys
+from tidelog.auth.keys import parse_keys
 from tidelog.cli.trouble import Trouble
 from tidelog.errors import TidelogError
 from tidelog.server import serve as server
@@ -27,6 +30,7 @@ from tidelog.server.app import Tidelog
 from tidelog.server.logs import JsonLines
 
 BUILT_IN: Final = "tidelog.apps.main"
+SIGN_IN: Final = "tidelog.apps.sign_in"
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 LogFormat = Literal["text", "json"]
 
@@ -51,6 +55,11 @@ def serve(target: str | None, given: Mapping[str, Any], *, log_format: LogFormat
         found = _built_in(chosen)
     elif ours := next((name for name in ("docs", "model") if name in given), None):
         raise Trouble(f"--{ours} is for the built-in applications: leave it out, or leave out your own.", 2)
+    elif chosen.api_keys is not None:
+        raise Trouble(
+            f"{settings.PREFIX}API_KEYS is for the built-in applications: yours has Tidelog(principal=api_keys(...)).",
+            2,
+        )
     else:
         found = _load(target)
         if "store" in given and found.stores and chosen.store not in found.stores:
@@ -174,8 +183,28 @@ def _built_in(chosen: settings.Settings) -> Target:
         model = ours.choose(os.environ, chosen.model)
     except TidelogError as error:
         raise Trouble(str(error), 2) from None
-    app = ours.make_app(chosen.store, chosen.docs, drain_timeout=chosen.drain_timeout, model=model)
+    app = ours.make_app(
+        chosen.store, chosen.docs, drain_timeout=chosen.drain_timeout, model=model, principal=_principal(chosen)
+    )
     return Target(app, (chosen.store,), lambda: str(ours.answering(app)))
+
+
+def _principal(chosen: settings.Settings) -> Identify | None:
+    """Those who have a key: by header, or by the cookie that the page's sign-in sets."""
+    if chosen.api_keys is None:
+        return None
+    given, name = chosen.api_keys.get_secret_value(), f"{settings.PREFIX}API_KEYS"
+    try:
+        is_file = os.path.isfile(given)
+        if not is_file and ":" not in given:
+            raise Trouble(f"{name} is neither a file that is there nor a list of name:key.", 2)
+        lines = Path(given).read_text("utf-8") if is_file else given.replace(",", "\n")
+        keys: dict[str, list[str]] = {}
+        for who, key in parse_keys(lines.splitlines()):
+            keys.setdefault(who, []).append(key)
+        return api_keys(keys, cookie=import_module(SIGN_IN).COOKIE)
+    except (ValueError, OSError) as error:
+        raise Trouble(f"{name}: {error if isinstance(error, ValueError) else error.strerror}", 2) from None
 
 
 def _load(target: str) -> Target:
@@ -213,7 +242,21 @@ def _module(name: str) -> ModuleType:
 def _line(chosen: settings.Settings, found: Target) -> str:
     """Where it is, who answers, and what is kept."""
     answering = f"{found.answering()}; " if found.answering is not None else ""
-    return f"tidelog on {_url(chosen)} - {answering}{_kept(found.stores)}. Ctrl-C ends it."
+    return f"tidelog on {_url(chosen)} - {answering}{_kept(found.stores)}{_open(chosen, found)}. Ctrl-C ends it."
+
+
+def _open(chosen: settings.Settings, found: Target) -> str:
+    """A warning where the built-in applications listen to more than this machine, and ask nobody who they are."""
+    if found.answering is None or chosen.api_keys is not None or _is_loopback(chosen.host):
+        return ""
+    return f"; WHOEVER REACHES IT MAY READ, UPLOAD AND DELETE: set {settings.PREFIX}API_KEYS"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _kept(stores: tuple[str, ...]) -> str:

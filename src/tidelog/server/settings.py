@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tidelog.errors import InvalidRequest
@@ -25,6 +26,8 @@ class Settings(BaseSettings):
     """A folder or file of documents for `/rag`."""
     model: str | None = None
     """The language model of the built-in applications. Keys and addresses come from the providers' own variables."""
+    api_keys: SecretStr | None = None
+    """Who may use the built-in applications: a file with lines `name:key`, or such a list with commas."""
     drain_timeout: float = 10.0
     """Seconds that live runs get when the server goes."""
     log_level: str = "info"

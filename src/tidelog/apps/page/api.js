@@ -1,5 +1,7 @@
 // What the page asks of the server, besides watching. Addresses are relative: the page works below any prefix.
 
+import { ASKED } from "./signin.js";
+
 const START_TIMEOUT = 30_000;
 const UPLOAD_TIMEOUT = 600_000;
 const RUN_PATH = /\/runs\/([A-Za-z0-9_-]{1,64})$/;
@@ -20,6 +22,7 @@ export class Refusal extends Error {
 }
 
 export async function refusal(response) {
+  if (response.status === 401) dispatchEvent(new Event(ASKED));
   const problem = (await response.json().catch(() => null)) ?? {};
   if (typeof problem.detail !== "string") delete problem.detail; // FastAPI's own validation errors are a list
   problem.retry_after ??= response.headers.get("retry-after");

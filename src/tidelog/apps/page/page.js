@@ -8,6 +8,7 @@ import { Conversation, modeOf } from "./conversation.js";
 import { Documents } from "./documents.js";
 import { $, forget, keep, recall, tell } from "./dom.js";
 import { drop, remember, showRecent } from "./recent.js";
+import { SignIn } from "./signin.js";
 import { firstLanguage, speaker } from "./words.js";
 
 const PLACE = /^#(rag|chat|agent)(?:\/([A-Za-z0-9_-]{1,64}))?$/;
@@ -21,6 +22,7 @@ let notice = null; // the name of a word
 
 const conversation = new Conversation({ list: $("turns"), say, on: { changed, placed, returned, linked, gone } });
 const about = new About({ say, mode: MODES[0], ask });
+const signIn = new SignIn({ say });
 const documents = new Documents({ say, changed: () => about.learn() });
 
 // The conversation
@@ -148,7 +150,7 @@ function speak(chosen) {
   for (const node of document.querySelectorAll("[data-label]")) node.setAttribute("aria-label", say(node.dataset.label));
   $("language").textContent = say("other");
   $("language").lang = chosen === "zh" ? "en" : "zh-CN";
-  for (const part of [conversation, about, documents]) part.speak(say);
+  for (const part of [conversation, about, documents, signIn]) part.speak(say);
   around(conversation.mode);
   notify(notice);
   changed();
