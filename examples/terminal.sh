@@ -3,3 +3,4 @@ tidelog tail RUN     # follows a run; comes back by itself after a lost connecti
 tidelog pause RUN    # paused, already_paused, already_ended or pausing
 tidelog resume RUN   # resumed, not_paused, already_ended or resuming
 tidelog stop RUN     # stopped, already_ended or stopping
+tidelog key ann      # an API key for ann, and the line for the file of TIDELOG_API_KEYS

@@ -135,7 +135,7 @@ class TestLists:
     def test_every_command(self) -> None:
         commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
         text = (EXAMPLES / "terminal.sh").read_text(encoding="utf-8") + page("README.md")
-        assert set(commands) == {"serve", "tail", "stop", "pause", "resume", "runs"}
+        assert set(commands) == {"serve", "tail", "stop", "pause", "resume", "runs", "key"}
         assert not [name for name in commands if f"tidelog {name}" not in text]
 
     def test_the_changelog_names_the_version(self) -> None:
@@ -266,7 +266,8 @@ class TestExamples:
             assert client.post("/summary", files=files).status_code == 401
             answer = client.post("/summary", files=files, headers={"X-User": "ann"})
             assert answer.json()["text"] == "First. Third. "
-            assert client.get(answer.headers["location"]).status_code == 404
+            assert client.get(answer.headers["location"]).status_code == 401
+            assert client.get(answer.headers["location"], headers={"X-User": "bob"}).status_code == 404
             assert client.get(answer.headers["location"], headers={"X-User": "ann"}).status_code == 200
             empty = client.post("/summary", files={"file": ("a.txt", b"")}, headers={"X-User": "ann"})
             assert (empty.status_code, empty.json()["detail"]) == (400, "The file is empty.")
