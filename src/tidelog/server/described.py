@@ -28,6 +28,8 @@ PARAMETERS: Final = {
         _parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 1000}, "How many at most, the newest."),
         _parameter("after", "query", SEQ, "Everything behind this record."),
         _parameter("wait", "query", {"type": "number", "minimum": 0, "maximum": 60}, "Long-poll: seconds to wait."),
+        _parameter("principal", "query", {"type": "string"}, "Whose list or thread; without it, the caller's."),
+        _parameter("ticket", "query", {"type": "string"}, "One use: for what can send no header."),
         _parameter("dialect", "query", {"type": "string", "enum": sorted(DIALECTS)}, "The vocabulary."),
         _parameter("merge", "query", {"type": "string", "pattern": "^(0|[0-9]{1,3}ms)$"}, "Joins text for so long: `20ms`, `0`."),
         _parameter("chunk", "query", {"type": "string", "enum": ["token", *get_args(Chunk)]}, "Holds text until this is whole."),
@@ -48,20 +50,21 @@ class Route(NamedTuple):
     refuses: tuple[str, ...] = ()
 
 
-OF_A_RUN: Final = ("not_found", "expired")
+WHO: Final = ("unauthorized", "forbidden")
+OF_A_RUN: Final = (*WHO, "not_found", "expired")
 STEERS: Final = ("cross_site", *OF_A_RUN)
 START: Final = (
-    "invalid_request", "invalid_cursor", "cross_site", "prefetch", "not_found", "idempotency_mismatch", "thread_busy",
+    *WHO, "invalid_request", "invalid_cursor", "cross_site", "prefetch", "not_found", "idempotency_mismatch", "thread_busy",
     "expired", "cursor_ahead", "too_large", "rate_limited", "internal", "provider_error", "overloaded", "timed_out",
 )  # fmt: skip
 """What a start may refuse, and what a run may fail with before its first event."""
 
 ROUTES: Final[Mapping[str, Route]] = {
-    "runs": Route(("limit",), {200: (JSON,)}, ("invalid_request", "not_found")),
+    "runs": Route(("limit", "principal"), {200: (JSON,)}, (*WHO, "invalid_request", "not_found")),
     "run": Route(("run",), {200: (JSON,)}, OF_A_RUN),
     "delete_run": Route(("run",), {204: ()}, STEERS),
     "events": Route(
-        ("run", "after", "Last-Event-ID", "wait", *VIEW), {200: (*STREAMS, JSON), 204: ()},
+        ("run", "after", "Last-Event-ID", "wait", "ticket", *VIEW), {200: (*STREAMS, JSON), 204: ()},
         ("invalid_request", "invalid_cursor", "cursor_ahead", *OF_A_RUN),
     ),
     "transcript": Route(("run",), {200: (JSON,)}, OF_A_RUN),
@@ -70,8 +73,9 @@ ROUTES: Final[Mapping[str, Route]] = {
     "resume": Route(("run",), {200: (JSON,), 202: (JSON,)}, STEERS),
     "retry": Route(("run",), {201: (JSON,)}, ("not_ended", "not_repeatable", *STEERS, *START)),
     "continue": Route(("run",), {201: (JSON,)}, ("not_ended", "not_repeatable", *STEERS, *START)),
-    "thread": Route(("thread", "limit"), {200: (JSON,)}, ("invalid_request", "not_found")),
-    "delete_thread": Route(("thread",), {204: ()}, ("cross_site", "not_found")),
+    "thread": Route(("thread", "limit", "principal"), {200: (JSON,)}, (*WHO, "invalid_request", "not_found")),
+    "delete_thread": Route(("thread", "principal"), {204: ()}, (*WHO, "cross_site", "not_found")),
+    "ticket": Route((), {200: (JSON,)}, ("invalid_request", "too_large", "overloaded", *STEERS)),
     "healthz": Route((), {200: (JSON,)}),
     "readyz": Route((), {200: (JSON,), 503: (JSON,)}),
 }  # fmt: skip
