@@ -538,8 +538,9 @@ class TestFollow:
         assert len(frames) == 2
         assert said
 
-    def test_the_servers_own_wish_comes_first(self) -> None:
-        farewell = b'data: {"type":"reconnect","retry":1}\n\n'
+    @pytest.mark.parametrize("why", ["reconnect", "reauth"])
+    def test_the_servers_own_wish_comes_first(self, why: str) -> None:
+        farewell = b'data: {"type":"%b","retry":1}\n\n' % why.encode()
         frames, _ = watch(Script(sse(text(2, "a"), farewell), sse(end(3))))
         assert [frame.event["type"] for frame in frames] == ["text.delta", "run.ended"]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, HTTPException, Request, Response
 from starlette.routing import Route, WebSocketRoute
 from tests.server.chat import Chat, make_tide, who
 
@@ -185,6 +185,25 @@ def test_a_start_of_nobodys_is_401_and_starts_nothing() -> None:
         assert refused.json["type"] == "urn:tidelog:unauthorized"
         assert server.watch("/chat", last_event_id="x.0.1").status == 401, "before a cursor is looked at"
     assert chat.script.started == 0
+
+
+def test_an_export_of_nobodys_is_not_read() -> None:
+    tide, opened = make_tide(principal=who), []
+    app = FastAPI()
+    app.include_router(tide.router)
+
+    def rows() -> Iterator[str]:
+        opened.append(1)
+        yield "a,b\n"
+
+    @app.get("/export")
+    def export() -> Response:
+        return tide.export(rows)
+
+    with serve(app) as server:
+        assert server.client.get("/export").status_code == 401
+        assert opened == []
+        assert server.client.get("/export", headers=ANN).text == "a,b\n"
 
 
 def test_anonymous_lets_nobody_in_and_keeps_them_apart() -> None:

@@ -11,8 +11,10 @@ import pytest
 from fastapi import Request
 from tests.server.chat import Chat, make_tide, types, who
 
+from tidelog import registry
 from tidelog.auth import Principal
 from tidelog.errors import Refused
+from tidelog.seams import Listing
 from tidelog.server import tickets
 from tidelog.server.tickets import Tickets
 from tidelog.stores.memory import MemoryStore
@@ -167,17 +169,25 @@ class TestMarks:
         for other in (issued.ticket, issued.ticket[:-1], "x" * 43, "", "/", "\udc80" * 43):
             assert await made.redeem(other) is None
 
-    async def test_old_marks_do_not_gather(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("url", ["memory:", "sqlite:///{}/t.db"])
+    async def test_old_marks_do_not_gather(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str) -> None:
         """Nor do those of a process that died."""
-        store = await self.store()
+        store = registry.store(url.format(tmp_path))
+        await store.start("me")
         dead, made = Tickets(store), Tickets(store)
         for _ in range(5):
             await dead.redeem((await dead.issue(Principal("ann"))).ticket)
         now = time.time()
+        spent: list[str] = []
         for n in range(1, 20):
             monkeypatch.setattr(time, "time", lambda n=n: now + n * (tickets.LIFETIME + tickets.GRACE + 1))
-            await made.redeem((await made.issue(Principal("ann"))).ticket)
-            assert len(store._logs) <= 2 * 2
+            spent.append((await made.issue(Principal("ann"))).ticket)
+            await made.redeem(spent[-1])
+            assert isinstance(store, Listing)
+            assert len(await store.list("ticket/", None, 100)) <= 2
+        assert [await store.tail(f"spent/{tickets._mark(one)}") for one in spent[:-1]] == [None] * 18
+        assert await store.tail(f"spent/{tickets._mark(spent[-1])}") is not None
+        await store.aclose()
 
     async def test_there_is_a_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(tickets, "MOST_TICKETS", 3)

@@ -99,7 +99,7 @@ class _Watch:
         try:
             for identity, text in _blocks(response.iter_bytes()):
                 event = json.loads(text)
-                if event.get("type") == "reconnect":
+                if event.get("type") in ("reconnect", "reauth"):  # what has expired is refused when we come back
                     self._retry = event["retry"] / 1000
                     continue
                 self.heard, self._retry = True, None

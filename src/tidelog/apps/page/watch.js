@@ -109,7 +109,7 @@ export class Watch {
   #fold(block) {
     if (block.data === null) return "known";
     const frame = JSON.parse(block.data);
-    if (frame.type === "reconnect") this.#hint = frame.retry;
+    if (frame.type === "reconnect" || frame.type === "reauth") this.#hint = frame.retry;
     return take(this.state, frame);
   }
 
