@@ -6,15 +6,18 @@ import importlib
 import shutil
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx2
 import pytest
 from playwright.async_api import Route, async_playwright, expect
 from tests.browser.conftest import FLAGS
 
-from tidelog.testing import Server, serve
+from tidelog.testing import Server, serve, serve_process
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+PATIENCE = 20.0
 ANN, SUPPORT = ({"X-API-Key": f"{name}-in-an-example-only"} for name in ("ann", "support"))
 
 
@@ -42,6 +45,24 @@ def test_keys_cookies_and_colleagues(server: Server) -> None:
     assert client.post("/sign-in", headers=ANN).status_code == 204
     assert client.get(path).json()["state"] == "ended"
     client.cookies.clear()
+
+
+def test_a_ticket_and_a_cookie_over_processes(tmp_path: Path) -> None:
+    """A ticket of one process is spent in another, once; a cookie holds in both."""
+    folder = shutil.copytree(EXAMPLES, tmp_path / "examples")
+    env = {"COOKIE_SECRET": "the same in every process, and 32 long"}
+    with serve_process("who:app", cwd=folder, env=env) as one, serve_process("who:app", cwd=folder, env=env) as two:
+        urls = (one.url, two.url)
+        with httpx2.Client(trust_env=False, timeout=PATIENCE) as client:
+            client.post(f"{one.url}/sign-in", headers=ANN)
+            assert [client.get(f"{url}/runs").status_code for url in urls] == [200, 200]
+            for _ in range(5):
+                ticket = client.post(f"{one.url}/tickets").json()["ticket"]
+                with ThreadPoolExecutor(8) as pool:
+                    paths = [f"{urls[n % 2]}/answer?question=why&ticket={ticket}" for n in range(8)]
+                    asked = list(pool.map(lambda path: httpx2.get(path, timeout=PATIENCE).status_code, paths))
+                assert sorted(asked) == [200] + [401] * 7
+            assert len(client.get(f"{two.url}/runs").json()["runs"]) == 5
 
 
 @pytest.mark.anyio

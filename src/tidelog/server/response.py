@@ -70,6 +70,10 @@ class Edge(Protocol):
         """Start the runner if nobody has."""
         ...
 
+    async def principal_of(self, request: Request) -> str | None:
+        """Who asks. What they may do is a question to `access`."""
+        ...
+
 
 class TideResponse(Response):
     """A Starlette response that starts a run. `opener` opens its source; `body` is the request's JSON text, if it is known;

@@ -86,7 +86,7 @@ class Delivery:
     __slots__ = (
         "_alarm", "_cursor", "_dialect", "_direct", "_framed", "_framing", "_holder", "_how", "_lag", "_loop",
         "_next_at", "_pacing", "_run", "_scheduled", "_sent", "_short", "_spoke_at", "_task", "_turn", "_verbatim",
-        "_waiting", "_why", "_window", "_write", "_writing", "moved",
+        "_waiting", "_window", "_write", "_writing", "moved", "why",
     )  # fmt: skip
 
     def __init__(
@@ -110,7 +110,8 @@ class Delivery:
         self.moved: Callable[[int], None] | None = None
         """Called with the position after each write, where somebody must know."""
         self._how: How | None = None
-        self._why: Why = "reconnect"
+        self.why: Why = "reconnect"
+        """Why it was sent away, once it is."""
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[object] | None = None
         self._writing = False
@@ -159,7 +160,7 @@ class Delivery:
                     await self._out(self._framing.heartbeat)
             if self._how == "sent_away":
                 await self._say_first()
-                await self._say(self._dialect.farewell(self._pacing.retry, self._why))
+                await self._say(self._dialect.farewell(self._pacing.retry, self.why))
         except asyncio.CancelledError:
             if self._how not in ("left", "stalled") or self._task is None:
                 raise
@@ -178,7 +179,7 @@ class Delivery:
     def send_away(self, why: Why = "reconnect") -> None:
         """Ask the viewer to come back."""
         if self._how is None:
-            self._why = why
+            self.why = why
         self._stop("sent_away")
 
     def _stop(self, how: How) -> None:
