@@ -20,7 +20,8 @@ from tidelog.auth.keys import MOST_KEYS
 from tidelog.auth.tokens import MAX_TOKEN_CHARS
 
 SECRET = "a secret of at least thirty-two bytes"
-KEY, OTHER = new_key(), new_key()
+KEY, OTHER = "k" * 20 + "-one", "k" * 20 + "-other"
+"""Fixed: workers that run tests side by side compare their names."""
 
 
 def request(scheme: str = "http", **headers: str) -> Request:
@@ -80,6 +81,12 @@ class TestApiKeys:
         with pytest.raises(ValueError, match="Line 2") as told:
             api_keys(tmp_path / "keys")
         assert OTHER not in str(told.value)
+
+
+def test_a_new_key_is_long_and_new() -> None:
+    made = {new_key() for _ in range(10)}
+    assert len(made) == 10
+    assert min(map(len, made)) >= 43
 
 
 class TestJwt:
