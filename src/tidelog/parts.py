@@ -37,7 +37,8 @@ class Parts:
         self._input = 0
         self._output = 0
         self._estimated = False
-        self._heard = 0.0
+        self._heard = 0
+        """What was said and not told, in characters of which CHARS_A_TOKEN make a token."""
 
     @property
     def unclaimed(self) -> bool:
@@ -91,8 +92,9 @@ class Parts:
 
     def hear(self, text: str) -> None:
         """Note what a model said, so that a call that is cut before it tells its usage can be estimated."""
-        wide = 0 if text.isascii() else len(_WIDE.findall(text))
-        self._heard += wide + (len(text) - wide) / CHARS_A_TOKEN
+        self._heard += len(text)
+        if not text.isascii():
+            self._heard += len(_WIDE.findall(text)) * (CHARS_A_TOKEN - 1)
 
     def used(self, tokens_in: int, tokens_out: int) -> e.Usage:
         """The usage of the run, now that a provider has told that of one more call."""
@@ -111,7 +113,7 @@ class Parts:
         """The usage of the run with an estimate for what no provider has told; None if nothing was said since."""
         if not self._heard:
             return None
-        self._output += max(1, round(self._heard))
+        self._output += max(1, round(self._heard / CHARS_A_TOKEN))
         self._heard, self._estimated = 0, True
         return e.Usage(input=self._input, output=self._output, source="estimated")
 

@@ -40,7 +40,9 @@ class Events:
     def feed(self, event: Any) -> Iterable[e.Event]:
         """The events of this event; kinds that are unknown, and chains inside chains, give none."""
         kind: str = event["event"]
-        run = str(get(event, "run_id") or "")
+        run = str(event.get("run_id") or "")
+        if kind.endswith("_stream"):
+            return self._piece(kind, run, event)
         ended = kind.endswith(("_end", "_error"))
         root = run in self._roots
         if ended:
@@ -53,10 +55,18 @@ class Events:
         step = _STEPS.get(kind)
         return step(self, run, event) if step is not None else ()
 
+    def _piece(self, kind: str, run: str, event: Any) -> Iterable[e.Event]:
+        """A token comes from its model, and again from each step around it, which is nearly all that there is."""
+        if kind == "on_chain_stream":
+            if run not in self._roots or (self._spoke and type(get(event["data"], "chunk")) is str):
+                return ()
+            return self._chain(run, event, ended=False)
+        return self._chunk(run, event) if kind in _PIECES else ()
+
     def _chunk(self, run: str, event: Any) -> Iterable[e.Event]:
-        chunk = field(event, "data", "chunk")
+        chunk = get(event["data"], "chunk")
         self._spoke = True
-        if is_message(chunk):
+        if type(chunk).__name__ == "AIMessageChunk" or is_message(chunk):
             return self._messages.chunk(chunk, run)
         if (message := get(chunk, "message")) is not None:
             return self._messages.chunk(message, run)
@@ -134,9 +144,8 @@ class Events:
         return self._messages.text(run, text)
 
 
+_PIECES: Final = frozenset({"on_chat_model_stream", "on_llm_stream"})
 _STEPS: Final[dict[str, Callable[[Events, str, Any], Iterable[e.Event]]]] = {
-    "on_chat_model_stream": Events._chunk,
-    "on_llm_stream": Events._chunk,
     "on_chat_model_end": Events._model_end,
     "on_llm_end": Events._model_end,
     "on_tool_start": Events._tool_start,

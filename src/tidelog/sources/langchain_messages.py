@@ -77,15 +77,17 @@ class Messages:
 
     def chunk(self, message: Any, key: str | None = None) -> Iterable[e.Event]:
         """A piece of an answer; `key` names the stream where the caller knows it better than by the message's id."""
-        fields = message if isinstance(message, dict) else message.__dict__
-        value = fields.get
-        id, text, about = value("id"), value("content"), value("response_metadata")
-        answer = self._answers.get(key or id or "")
-        if (
-            answer is None or answer.text is None or type(text) is not str or not text or (id and id not in self._seen)
-            or value("additional_kwargs") or value("tool_call_chunks") or value("usage_metadata")
-            or value("chunk_position") or (about and (len(about) > 1 or "model_provider" not in about))
-        ):  # fmt: skip
+        fields = message if type(message) is dict else message.__dict__
+        try:
+            id, text, about = fields["id"], fields["content"], fields["response_metadata"]
+            answer = self._answers[key or id or ""]
+            if (
+                type(text) is not str or not text or answer.text is None or (id and id not in self._seen)
+                or fields["additional_kwargs"] or fields["tool_call_chunks"] or fields["usage_metadata"]
+                or fields["chunk_position"] or (about and (len(about) > 1 or "model_provider" not in about))
+            ):  # fmt: skip
+                return self._chunk(fields, key)
+        except KeyError:  # an answer that begins, or a message of another make
             return self._chunk(fields, key)
         return (e.TextDelta(part=answer.text, text=text),)  # the common case, at the least cost
 

@@ -27,6 +27,7 @@ from tidelog.sources.langchain_values import (
 
 INTERRUPT: Final = "__interrupt__"
 _METADATA: Final = "__metadata__"
+_TOKENS: Final = ("messages",)
 
 
 class Told(NamedTuple):
@@ -58,9 +59,11 @@ class LangGraph:
 
     def feed(self, chunk: Any) -> Iterable[e.Event]:
         """The events of this chunk. Raises `SourceError` for an `error` of `astream_events(version="v3")`."""
-        if type(chunk) is tuple and len(chunk) == 2 and type(chunk[0]).__name__ == "AIMessageChunk":
-            return self._messages.chunk(chunk[0])
-        if isinstance(chunk, dict) and str(chunk.get("event")).startswith("on_") and "data" in chunk:
+        if type(chunk) is tuple:  # a token of text, nearly always, in one mode or several
+            pair = chunk[-1] if chunk[-2:-1] == _TOKENS else chunk
+            if type(pair) is tuple and len(pair) == 2 and type(pair[0]).__name__ == "AIMessageChunk":
+                return self._messages.chunk(pair[0])
+        elif isinstance(chunk, dict) and str(chunk.get("event")).startswith("on_") and "data" in chunk:
             return self._events.feed(chunk)
         if type(chunk).__name__ == "Interrupt":
             return self._interrupts([chunk])

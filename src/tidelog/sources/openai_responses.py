@@ -8,7 +8,7 @@ that is re-attached in the middle of an item must not say again what an earlier 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from tidelog import events as e
@@ -48,11 +48,10 @@ class Responses:
         self._given: dict[str, str] = {}
         """The calls that a later item may end, by the provider's `call_id`."""
 
-    def feed(self, event: Any) -> Iterator[e.Event]:
+    def feed(self, event: Any) -> Iterable[e.Event]:
         """The events of an event. Raises `SourceError` for one that tells of an error or of a response that failed."""
         step = _STEPS.get(get(event, "type"))
-        if step is not None:
-            yield from step(self, event)
+        return step(self, event) if step is not None else ()
 
     def whole(self, response: Any) -> Iterator[e.Event]:
         """A response that did not stream, or one that repeats what its stream has told."""
@@ -100,8 +99,7 @@ class Responses:
             yield from self._call_done(place, item)
         else:
             yield from self._message_done(place, item)
-        for key in [key for key in self._open if key[0] == place]:
-            yield from self._end_part(key)
+        yield from self._end_item(place)
 
     def _call_done(self, place: str, item: Any) -> Iterator[e.Event]:
         call = self._calls.pop(place, None) or self._call(item)
@@ -141,12 +139,11 @@ class Responses:
         place = self._item(event, get(event, "item_id"))
         yield from self._piece_done(place, get(event, "content_index") or 0, get(event, "part"))
 
-    def _delta(self, event: Any) -> Iterator[e.Event]:
+    def _delta(self, event: Any) -> Iterable[e.Event]:
         key = self._key(event)
         self._heard.add(key)
         text = get(event, "delta")
-        if text:
-            yield from self._say(key, text)
+        return (self._said(key, text),) if text else ()
 
     def _text_done(self, event: Any) -> Iterator[e.Event]:
         yield from self._rest(self._key(event), get(event, "text") or get(event, "refusal"))
@@ -172,7 +169,7 @@ class Responses:
             yield from call.whole()
 
     def _ended(self, event: Any) -> Iterator[e.Event]:
-        """The end of a response. Where others still stream, whose parts are whose is not known, and theirs stay open."""
+        """The end of a response. Where others still stream, only the items that it lists are known to be its own."""
         response = get(event, "response")
         id = get(response, "id") or ""
         if id and id in self._over:
@@ -181,11 +178,19 @@ class Responses:
         self._live.discard(id)
         if not self._live:
             yield from self.end()
+        for item in get(response, "output") or ():
+            yield from self._end_item(str(get(item, "id")))
         yield from self._used(get(response, "usage"))
         status = get(response, "status") or (get(event, "type") or "").removeprefix("response.")
         if status == "failed":
             raise failure(get(response, "error"))
         yield _finish(response, status)
+
+    def _end_item(self, place: str) -> Iterator[e.Event]:
+        for key in [key for key in self._open if key[0] == place]:
+            yield from self._end_part(key)
+        if (call := self._calls.pop(place, None)) is not None:
+            yield from call.whole()
 
     def _used(self, usage: Any) -> Iterator[e.Event]:
         read, wrote = get(usage, "input_tokens") or 0, get(usage, "output_tokens") or 0
@@ -204,15 +209,15 @@ class Responses:
         """The part is told to its end; its text is, where no delta has told it."""
         if text and key not in self._heard and key[0] in self._begun:
             self._heard.add(key)
-            yield from self._say(key, text)
+            yield self._said(key, text)
         yield from self._end_part(key)
 
-    def _say(self, key: Key, text: str) -> Iterator[e.Event]:
+    def _said(self, key: Key, text: str) -> e.Event:
         thought = key[1] in ("summary", "reasoning")
         part = self._open.get(key)
         if part is None:
             part = self._open[key] = self._parts.reasoning() if thought else self._parts.text()
-        yield e.ReasoningDelta(part=part, text=text) if thought else e.TextDelta(part=part, text=text)
+        return e.ReasoningDelta(part=part, text=text) if thought else e.TextDelta(part=part, text=text)
 
     def _end_part(self, key: Key) -> Iterator[e.Event]:
         part = self._open.pop(key, None)
@@ -281,7 +286,7 @@ _KINDS: Final = {
     "response.reasoning": "reasoning",
 }  # fmt: skip
 
-_Step = Callable[[Responses, Any], Iterator[e.Event]]
+_Step = Callable[[Responses, Any], Iterable[e.Event]]
 _STEPS: Final[dict[str | None, _Step]] = {
     "response.created": Responses._created,
     "response.output_item.added": Responses._item_added,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import dataclasses
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -17,6 +17,8 @@ from tidelog.parts import Chunk, Parts
 from tidelog.seams import Translator
 
 log = logging.getLogger("tidelog")
+
+Feed = Callable[[Any], Iterable[e.Event]]
 
 
 class Values:
@@ -34,7 +36,8 @@ class Values:
         self._warned = False
         self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
         self._libraries: dict[str, Translator] = {}
-        self._kinds: dict[type, Translator | None] = {}
+        self._kinds: dict[type, Feed | None] = {}
+        """What takes the values of a class; None: they are data."""
 
     def feed(self, chunk: Any) -> Iterable[e.Event]:
         """The events of this value. Raises `InvalidEvent` for a value that is none."""
@@ -42,19 +45,19 @@ class Values:
         if kind is str:
             return self._text(chunk) if chunk else ()
         if (known := self._kinds.get(kind)) is not None:
-            return self._foreign(known, chunk)
+            return self._foreign(known(chunk))
+        if kind is Chunk:
+            return self._foreign(self._library(chunk.library).feed(chunk.value))
         if isinstance(chunk, e.Event):
             return self._event(chunk)
         if chunk is None:
             return ()
         if isinstance(chunk, bytes):
             return self.feed(self._bytes.decode(chunk))
-        if kind is Chunk:
-            return self._foreign(self._library(chunk.library), chunk.value)
         if isinstance(chunk, str):
             return self.feed(str.__str__(chunk))
-        translator = self._kinds[kind] if kind in self._kinds else self._recognise(kind)
-        return (_data(chunk),) if translator is None else self._foreign(translator, chunk)
+        known = None if kind in self._kinds else self._recognise(kind)
+        return (_data(chunk),) if known is None else self._foreign(known(chunk))
 
     def end(self) -> Iterable[e.Event]:
         """The text of bytes that were cut in a character, and what the libraries' translators still owe."""
@@ -131,12 +134,14 @@ class Values:
         if self._part is None and self._parts.unclaimed:
             self._part, self._open = self._parts.text(), True
 
-    def _foreign(self, translator: Translator, chunk: Any) -> Iterable[e.Event]:
-        events = translator.feed(chunk)
-        if type(events) is tuple and len(events) == 1 and type(events[0]) is e.TextDelta:
+    def _foreign(self, events: Iterable[e.Event]) -> Iterable[e.Event]:
+        """What a library's translator gave for a chunk."""
+        if type(events) is not tuple:
+            return self._noted(events)
+        if len(events) == 1 and type(events[0]) is e.TextDelta:
             self._parts.hear(events[0].text)  # a token of text, nearly always
             return events
-        return self._noted(events)
+        return self._noted(events) if events else events
 
     def _noted(self, events: Iterable[e.Event]) -> Iterable[e.Event]:
         """A library's events, with an eye on what they mean for the parts and the usage of the run."""
@@ -157,13 +162,13 @@ class Values:
             found = self._libraries[name] = registry.source(name)(self._parts)
         return found
 
-    def _recognise(self, kind: type) -> Translator | None:
-        """The translator of a class, by the package that it or one of its bases comes from."""
-        found: Translator | None = None
+    def _recognise(self, kind: type) -> Feed | None:
+        """What feeds the translator of a class, by the package that it or one of its bases comes from."""
+        found: Feed | None = None
         for each in kind.__mro__:
             package = each.__module__.partition(".")[0]
             if registry.has_source(package) and registry.source(package).takes(each):
-                found = self._library(package)
+                found = self._library(package).feed
                 break
         self._kinds[kind] = found
         return found
