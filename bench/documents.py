@@ -26,7 +26,7 @@ TEXTS = ("README.md", "README.zh-CN.md", "docs", "spec/PROTOCOL.md", "tests/apps
 BYTES = 3_000_000
 ROUNDS = 5
 QUESTIONS_EACH = 100
-UPLOADS = 20
+UPLOADS = 50
 QUESTIONS = (
     "How much is the deposit?",
     "How wide is the mirror of the main telescope?",

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import tidelog
 from tidelog import SourceError, TidelogError
 from tidelog.apps.documents import Document, Entry, Index, Skipped, Unreadable, read_document, read_folder
+from tidelog.apps.documents.way import Way
 from tidelog.apps.shelf import Kept, Shelf
 
 log = logging.getLogger("tidelog")
@@ -59,7 +60,9 @@ class Library:
         self._closing = threading.Event()
         self._building: asyncio.Task[Index] | None = None
         self._shelf: Shelf | None = None
-        self._uploaded = Index()
+        self.way = Way()
+        """Reading gives way to whoever says here that it is needed."""
+        self._uploaded = Index(way=self.way)
         self._entries: dict[str, Entry] = {}
         self._changing = threading.Lock()
         self._reader = ThreadPoolExecutor(READERS_AT_WORK, "tidelog-documents")
@@ -128,7 +131,7 @@ class Library:
 
     def _build(self) -> Index:
         skipped: list[Skipped] = []
-        index = Index.build(self._documents(skipped))
+        index = Index.build(self._documents(skipped), way=self.way)
         log.info("%d documents, %d passages", index.documents, index.chunks)
         if not self._own:
             self.skipped = skipped

@@ -22,6 +22,7 @@ from starlette.types import Message, Receive
 
 from tidelog import Data, Progress, Tidelog, TidelogError
 from tidelog.apps.documents import READERS, Unreadable
+from tidelog.apps.documents.way import Way
 from tidelog.apps.library import Library
 from tidelog.apps.shelf import Full, beside
 
@@ -90,7 +91,7 @@ def uploads_router(tide: Tidelog, library: Library, *, limits: UploadLimits = LI
     async def upload(request: Request) -> Response:
         """Upload documents: 202 at once; the run named in `Location` tells the progress, and what could be read."""
         try:
-            parcels = await _parcels(request, limits)
+            parcels = await _parcels(request, limits, library.way)
         except TidelogError as error:
             return _problem(error)
         _ask_for_202(request)
@@ -156,7 +157,7 @@ def plain_name(filename: str) -> str:
     return name
 
 
-async def _parcels(request: Request, limits: UploadLimits) -> list[Parcel]:
+async def _parcels(request: Request, limits: UploadLimits, way: Way) -> list[Parcel]:
     """The files of a multipart request. Raises `TidelogError` (`too_large`, `invalid_request`)."""
     if find_spec("python_multipart") is None:
         raise TidelogError(
@@ -165,7 +166,7 @@ async def _parcels(request: Request, limits: UploadLimits) -> list[Parcel]:
     most = limits.total_bytes + FORM_BYTES
     if int(request.headers.get("content-length", "0")) > most:
         raise _over("total_bytes", limits.total_bytes)
-    bounded = Request(request.scope, _bounded(request.receive, most, limits.total_bytes))
+    bounded = Request(request.scope, _bounded(request.receive, most, limits.total_bytes, way))
     try:
         form = await bounded.form(max_files=limits.files, max_fields=limits.files)
     except HTTPException as error:
@@ -192,13 +193,15 @@ def _parcel(upload: UploadFile) -> Parcel:
         return Parcel(shown, upload.file, str(problem))
 
 
-def _bounded(receive: Receive, most: int, limit: int) -> Receive:
-    """The body, as long as it is within `most` bytes."""
+def _bounded(receive: Receive, most: int, limit: int, way: Way) -> Receive:
+    """The body, as long as it is within `most` bytes. What is indexed meanwhile gives way to it."""
     taken = 0
 
     async def bounded() -> Message:
         nonlocal taken
+        way.needed()
         message = await receive()
+        way.needed()
         taken += len(message.get("body", b""))
         if taken > most:
             raise _over("total_bytes", limit)

@@ -6,23 +6,19 @@ much of the question they cover, so that a chunk with all the words goes before 
 
 import math
 import threading
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, NamedTuple, Self, TypeVar
+from typing import Final, NamedTuple, Self
 
 from tidelog.apps.documents.chunks import CHUNK_CHARS, Chunk, chunks
 from tidelog.apps.documents.folder import Document
 from tidelog.apps.documents.fulltext import FullText, Row
+from tidelog.apps.documents.way import Way
 from tidelog.apps.documents.words import Language, asked, characters, held, is_pair, language, words
-
-T = TypeVar("T")
 
 BATCH_ROWS: Final = 64
 """Chunks that are written at once while others may search: some milliseconds."""
-WORK_SECONDS: Final = 0.001
-NAP_SECONDS: Final = 0.000_05  # 0 would take the lock again before anybody else wakes up
 DEFAULT_HITS: Final = 5
 CANDIDATES: Final = 32  # chunks that bm25 proposes for the finer order
 COMMON_CHUNKS: Final = 1_000
@@ -68,10 +64,11 @@ class Index:
     """The searchable chunks of a set of documents, all in memory.
 
     Its methods may be called from any thread; they block, so call them from one that may. A document that is being
-    added is found once all of it is there, and never beside the one that it replaces.
+    added is found once all of it is there, and never beside the one that it replaces. `way`: whom adding and removing
+    give way to.
     """
 
-    def __init__(self, *, chunk_chars: int = CHUNK_CHARS) -> None:
+    def __init__(self, *, chunk_chars: int = CHUNK_CHARS, way: Way | None = None) -> None:
         self.documents = 0
         """How many documents there are, those without text included."""
         self._chunk_chars = chunk_chars
@@ -79,11 +76,12 @@ class Index:
         self._shown = _Shown({})
         self._fulltext = FullText()
         self._writing = threading.Lock()
+        self._way = way or Way()
 
     @classmethod
-    def build(cls, documents: Iterable[Document], *, chunk_chars: int = CHUNK_CHARS) -> Self:
+    def build(cls, documents: Iterable[Document], *, chunk_chars: int = CHUNK_CHARS, way: Way | None = None) -> Self:
         """An index of these documents; takes about a fifth of a second per megabyte."""
-        index = cls(chunk_chars=chunk_chars)
+        index = cls(chunk_chars=chunk_chars, way=way)
         found: dict[int, Chunk] = {}
 
         def rows() -> Iterator[Row]:
@@ -100,11 +98,11 @@ class Index:
     def add(self, document: Document, *, instead_of: Entry | None = None) -> Entry:
         """Adds a document, in the place of another one if that is given."""
         with self._writing:
-            new = dict(enumerate(_politely(chunks(document, size=self._chunk_chars)), self._last + 1))
+            new = dict(enumerate(self._way.politely(chunks(document, size=self._chunk_chars)), self._last + 1))
             entry = Entry(range(self._last + 1, self._last + len(new) + 1))
             self._last += len(new)
             self._shown = self._shown._replace(hidden=entry.numbers)
-            for rows in _batches(new):
+            for rows in self._batches(new):
                 self._fulltext.add(rows)
             self._swap(instead_of, new, added=1)
             return entry
@@ -160,11 +158,17 @@ class Index:
         left = {number: chunk for number, chunk in before.items() if number not in gone} if gone else before
         self._shown = _Shown({**left, **new}, hidden=old.numbers if old is not None else range(0))
         self.documents += added - (old is not None)
-        for rows in _batches(gone):
+        for rows in self._batches(gone):
             self._fulltext.remove(rows)
         if gone:
             self._fulltext.forget()
             self._shown = self._shown._replace(hidden=range(0))
+
+    def _batches(self, found: Mapping[int, Chunk]) -> Iterator[Sequence[Row]]:
+        """The words of chunks, some rows at a time, made before anybody has to wait for them."""
+        rows = (_row(number, chunk) for number, chunk in self._way.politely(found.items()))
+        while batch := list(islice(rows, BATCH_ROWS)):
+            yield batch
 
     def _candidates(self, weights: Mapping[str, float]) -> Iterator[tuple[Chunk, float]]:
         """Chunks worth a closer look, each with its rank in 0..1 against the best one's."""
@@ -200,27 +204,10 @@ class Index:
         return math.log(1 + (others + 0.5) / (holding + 0.5))
 
 
-def _politely(items: Iterable[T]) -> Iterator[T]:
-    """The items, with a nap now and then: whoever waits for the interpreter's lock waits 5 ms for it without."""
-    until = time.monotonic() + WORK_SECONDS
-    for item in items:
-        yield item
-        if time.monotonic() > until:
-            time.sleep(NAP_SECONDS)
-            until = time.monotonic() + WORK_SECONDS
-
-
 def _row(number: int, chunk: Chunk) -> Row:
     below = "\n".join(heading for heading in chunk.headings if heading != chunk.title)
     singles = characters(f"{chunk.title}\n{below}\n{chunk.text}")
     return Row(number, words(chunk.title), words(below), words(chunk.text), singles, chunk.opens)
-
-
-def _batches(found: Mapping[int, Chunk]) -> Iterator[Sequence[Row]]:
-    """The words of chunks, some rows at a time, made before anybody has to wait for them."""
-    rows = (_row(number, chunk) for number, chunk in _politely(found.items()))
-    while batch := list(islice(rows, BATCH_ROWS)):
-        yield batch
 
 
 def is_about(chunk: Chunk, weights: Mapping[str, float]) -> bool:
