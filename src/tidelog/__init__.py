@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tidelog.run import Run
     from tidelog.server.app import Tidelog, current_run
     from tidelog.server.options import cancel_after
+    from tidelog.server.status import problem
 
 __version__ = "0.1.0"
 
@@ -42,6 +43,7 @@ _PLACES = {
     "tidelog.run": ("Run",),
     "tidelog.server.app": ("Tidelog", "current_run"),
     "tidelog.server.options": ("cancel_after",),
+    "tidelog.server.status": ("problem",),
 }  # fmt: skip
 
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "Usage",
     "cancel_after",
     "current_run",
+    "problem",
 ]
 
 

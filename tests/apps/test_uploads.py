@@ -328,9 +328,12 @@ def test_a_page_of_another_site_uploads_nothing(server: Server) -> None:
     assert names(server) == ["other.md"]
 
 
-def test_it_is_202_whatever_the_client_prefers(small: Server) -> None:
-    for headers in ({"Accept": "text/event-stream"}, {"Prefer": "wait=5"}, {"Accept": "application/json"}):
+def test_it_is_202_for_whoever_asks_for_no_stream(small: Server) -> None:
+    for headers in ({"Accept": "*/*"}, {"Prefer": "wait=5"}, {"Accept": "application/json, text/plain, */*"}):
         assert sent(small, ("a.txt", b"x"), headers=headers).status_code == 202
+    answer = sent(small, ("a.txt", b"x"), headers={"Accept": "text/event-stream"})
+    assert answer.status_code == 200
+    assert '"name":"indexed"' in answer.text
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,36 @@ class TestDefault:
             assert viewer.headers["content-type"] == JSON
 
 
+class TestAsync:
+    """An endpoint whose work nobody waits for."""
+
+    @pytest.mark.parametrize("accept", [None, "*/*", JSON, "application/json, text/plain, */*"])
+    def test_it_answers_202_before_the_work_begins(self, accept: str | None) -> None:
+        gate = Gate()
+        with serve(Chat(gate, "Hello", default="async").app) as server:
+            with ask(server, accept) as viewer:
+                found = viewer.json
+            assert viewer.status == 202
+            assert viewer.headers["location"] == f"/runs/{found['run']}"
+            gate.open()
+            with server.watch(found["events"]) as later:
+                assert rebuild(later.rest()) == "Hello"
+
+    @pytest.mark.parametrize("accept", ["text/event-stream", NDJSON])
+    def test_who_asks_for_a_stream_gets_it(self, accept: str) -> None:
+        with serve(Chat(*WORDS, default="async").app) as server, ask(server, accept) as viewer:
+            assert viewer.status == 200
+            assert rebuild(viewer.rest()) == TEXT
+
+    def test_a_failure_is_told_by_the_run(self) -> None:
+        with serve(Chat(SourceError("Down."), default="async").app) as server:
+            with ask(server, None) as viewer:
+                found = viewer.json
+            assert viewer.status == 202
+            with server.watch(found["events"]) as later:
+                assert later.rest()[-1].json["error"]["message"] == "Down."
+
+
 class TestAuto:
     BOTH = "application/json, text/event-stream"
 

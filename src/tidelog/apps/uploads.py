@@ -14,13 +14,12 @@ from importlib.util import find_spec
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
-from tidelog import Data, Progress, Tidelog, TidelogError
+from tidelog import Data, Progress, Tidelog, TidelogError, problem
 from tidelog.apps.documents import READERS, Unreadable
 from tidelog.apps.documents.way import Way
 from tidelog.apps.library import Library
@@ -33,12 +32,6 @@ READ_GAP: Final = 900.0
 """Seconds that a run may wait for its next file: others may be read before it."""
 SKIPS_LISTED: Final = 100
 
-_STATUS: Final = {"invalid_request": 400, "not_found": 404, "too_large": 413, "provider_error": 502}
-_TITLES: Final = {
-    "invalid_request": "The request makes no sense.",
-    "not_found": "There is no such document.",
-    "too_large": "A size limit was exceeded.",
-}
 _BIDIRECTIONAL: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _FORM: Final = {
     "requestBody": {
@@ -89,13 +82,15 @@ def uploads_router(tide: Tidelog, library: Library, *, limits: UploadLimits = LI
 
     @router.post("/documents", status_code=202, response_class=Response, openapi_extra=_FORM)
     async def upload(request: Request) -> Response:
-        """Upload documents: 202 at once; the run named in `Location` tells the progress, and what could be read."""
+        """Upload documents: 202 at once; the run named in `Location` tells the progress, and what could be read.
+
+        Who asks for a stream gets the run's own.
+        """
         try:
             parcels = await _parcels(request, limits, library.way)
         except TidelogError as error:
-            return _problem(error)
-        _ask_for_202(request)
-        return tide.response(indexed(library, parcels), gap_timeout=READ_GAP)
+            return problem(error)
+        return tide.response(indexed(library, parcels), default="async", gap_timeout=READ_GAP)
 
     @router.get("/documents")
     async def documents() -> Any:
@@ -114,9 +109,9 @@ def uploads_router(tide: Tidelog, library: Library, *, limits: UploadLimits = LI
         try:
             if await library.drop(name):
                 return Response(status_code=204)
-            raise TidelogError("No document of this name was uploaded.", code="not_found")
         except TidelogError as error:
-            return _problem(error)
+            return problem(error)
+        return problem("No document of this name was uploaded.", code="not_found", title="There is no such document.")
 
     return router
 
@@ -132,8 +127,8 @@ async def indexed(library: Library, parcels: list[Parcel]) -> AsyncIterator[Prog
                 if parcel.refused is not None:
                     raise Unreadable(parcel.refused)
                 read.append((await library.add(parcel.name, parcel.file))._asdict())
-            except (Unreadable, Full) as problem:
-                skipped.append({"name": parcel.name, "reason": str(problem)})
+            except (Unreadable, Full) as reason:
+                skipped.append({"name": parcel.name, "reason": str(reason)})
         yield Progress(task="index", done=len(parcels), total=len(parcels))
         yield Data(name="indexed", data={"read": read, "skipped": skipped, "documents": library.state()["count"]})
     finally:
@@ -188,9 +183,9 @@ async def _parcels(request: Request, limits: UploadLimits, way: Way) -> list[Par
 def _parcel(upload: UploadFile) -> Parcel:
     try:
         return Parcel(plain_name(upload.filename or ""), upload.file)
-    except Unreadable as problem:
+    except Unreadable as reason:
         shown = "".join(one if one.isprintable() else "\ufffd" for one in (upload.filename or "")[:MAX_NAME_BYTES])
-        return Parcel(shown, upload.file, str(problem))
+        return Parcel(shown, upload.file, str(reason))
 
 
 def _bounded(receive: Receive, most: int, limit: int, way: Way) -> Receive:
@@ -212,24 +207,3 @@ def _bounded(receive: Receive, most: int, limit: int, way: Way) -> Receive:
 
 def _over(name: str, limit: int) -> TidelogError:
     return TidelogError(f"The upload is over {name} ({limit}).", code="too_large")
-
-
-def _ask_for_202(request: Request) -> None:
-    """Make the request one that does not wait for the run, whatever else it prefers."""
-    others = [(name, value) for name, value in request.scope["headers"] if name != b"prefer"]
-    request.scope["headers"] = [*others, (b"prefer", b"respond-async")]
-
-
-def _problem(error: TidelogError) -> Response:
-    """The error as a problem document, as the routes of runs answer it."""
-    status = _STATUS.get(error.code, 503 if error.retryable else 500)
-    body = {
-        "type": f"urn:tidelog:{error.code}",
-        "title": _TITLES.get(error.code, "The documents cannot be used."),
-        "status": status,
-        "code": error.code,
-        "detail": error.message,
-        "retryable": error.retryable,
-    }
-    headers = {"Cache-Control": "no-store"}
-    return JSONResponse(body, status, headers, media_type="application/problem+json")

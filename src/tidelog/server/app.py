@@ -143,8 +143,9 @@ class Tidelog:
         It may stand wherever `StreamingResponse` stood. Pass `request` where the body matters later: for `retry`, `continue` and
         `Idempotency-Key`; the endpoint must have read the body (FastAPI has, if a parameter is declared for it).
         `message` is what the user said; it is kept with the run, in its thread.
-        Options: `default` (`sse`, `text`, `json`, `auto`), `dialect`, `on_leave` (`"continue"` or `cancel_after(seconds)`),
-        `status_hold`, `auto_hold`, `max_body_bytes`, `error_marker`, `attempts`, `concurrent`, `on_end`, and the limits of a run.
+        Options: `default` (`sse`, `text`, `json`, `auto`, `async`), `dialect`, `on_leave` (`"continue"` or
+        `cancel_after(seconds)`), `status_hold`, `auto_hold`, `max_body_bytes`, `error_marker`, `attempts`, `concurrent`,
+        `on_end`, and the limits of a run.
         """
         body: bytes | None = getattr(request, "_body", None) if request is not None else None
         return self._respond(work, make_options(self.limits, options), body=body, thread=thread, said=message)

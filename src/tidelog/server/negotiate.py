@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -49,12 +49,16 @@ def _kind(request: Request, default: str) -> tuple[Kind, str]:
     if accepts & {"application/x-ndjson", "application/jsonl", "application/ndjson"}:
         return "stream", "lines"
     if "application/json" in accepts:
-        return "json", "sse"
+        return ("async" if default == "async" else "json"), "sse"  # that answer is a JSON document as well
     if "text/plain" in accepts:
         return "stream", "text"
-    return {"sse": ("stream", "sse"), "text": ("stream", "text"), "json": ("json", "sse"), "auto": ("auto", "sse")}[
-        default
-    ]  # type: ignore[return-value]
+    return _DEFAULTS[default]
+
+
+_DEFAULTS: Final[dict[str, tuple[Kind, str]]] = {
+    "sse": ("stream", "sse"), "text": ("stream", "text"), "json": ("json", "sse"), "auto": ("auto", "sse"),
+    "async": ("async", "sse"),
+}  # fmt: skip
 
 
 def may_be_event_source(scope: Scope) -> bool:

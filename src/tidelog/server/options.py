@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Final, Literal, NamedTuple, TypedDict
+from typing import Any, Final, Literal, NamedTuple, TypedDict, get_args
 
 from tidelog.attempts import ATTEMPTS
 from tidelog.endings import OnEnd
 from tidelog.errors import InvalidRequest
 from tidelog.limits import Limits
 
-Default = Literal["sse", "text", "json", "auto"]
+Default = Literal["sse", "text", "json", "auto", "async"]
 OnLeave = Literal["continue"]
 
 STATUS_HOLD: Final = 5.0
@@ -92,8 +92,8 @@ def make_options(limits: Limits, args: OptionArgs) -> Options:
             f"unknown option {', '.join(unknown)}; there are {', '.join((*Options._fields, *Limits._fields))}."
         )
     options = Options(**given, limits=limits._replace(**own))
-    if options.default not in ("sse", "text", "json", "auto"):
-        raise ValueError(f"default={options.default!r} is none of sse, text, json, auto.")
+    if options.default not in get_args(Default):
+        raise ValueError(f"default={options.default!r} is none of {', '.join(get_args(Default))}.")
     if options.on_leave != "continue" and not isinstance(options.on_leave, CancelAfter):
         raise ValueError(f'on_leave={options.on_leave!r} is neither "continue" nor cancel_after(seconds).')
     if not 1 <= options.attempts <= MOST_ATTEMPTS:

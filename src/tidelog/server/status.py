@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -47,12 +48,22 @@ def status_of(outcome: e.Outcome | None, error: e.Error | None) -> int:
     return STATUS.get(error.code if error else "internal", 500)
 
 
-def problem(error: TidelogError, status: int | None = None, headers: Mapping[str, str] | None = None) -> Response:
-    """The error as a problem document, with `Retry-After` (whole seconds) where it is known; `status` overrides the table."""
+def problem(
+    error: TidelogError | str, status: int | None = None, headers: Mapping[str, str] | None = None, *,
+    code: str = "invalid_request", title: str | None = None,
+) -> Response:  # fmt: skip
+    """The answer of an endpoint that refuses: a problem document (RFC 9457), as tidelog's own routes give it.
+
+    `error` is a `TidelogError`, or what to say, in words that may be shown, for a `code` of PROTOCOL §9 or one of your own.
+    The code decides the status unless `status` does; an unknown one is 500. `title` stands for the code's own sentence.
+    `Retry-After` (whole seconds) goes out where it is known.
+    """
+    if isinstance(error, str):
+        error = TidelogError(error, code=code)
     status = status or STATUS.get(error.code, 500)
     body: dict[str, Any] = {
         "type": f"urn:tidelog:{error.code}",
-        "title": SENTENCES.get(error.code, "Error"),
+        "title": title or SENTENCES.get(error.code) or HTTPStatus(status).phrase,
         "status": status,
         "code": error.code,
         "detail": error.message,
