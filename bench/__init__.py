@@ -6,6 +6,8 @@ the median of its rounds. A whole run takes most of an hour; ``--quick`` takes m
 
 - A **server** is a row of ``roster.py`` (how to start it, what to ask it) and, for Python, an app in ``servers/``.
 - A **workload** is a file of ``workloads/`` (what to measure, which columns to print) and a row of its ``WORKLOADS``.
+- A **report** is a module that measures no server against others (what translators add, what short answers cost, the
+  documents) and a row of ``reports.py``; it comes last, and is a command of its own: ``python -m bench.translators``.
 - ``launch.py`` starts a server, ``load.py`` puts load on it and reads both sides, ``machine.py`` knows cores, clocks
   and noise, ``build.py`` makes what must be there first: the client, and the peers' environment.
 

@@ -13,6 +13,7 @@ from typing import Any
 from bench import build, machine, roster, table
 from bench.launch import DidNotStart
 from bench.load import Unmeasurable
+from bench.reports import REPORTS
 from bench.roster import Server
 from bench.workload import Figures, Plan, Results, Workload
 from bench.workloads import WORKLOADS
@@ -24,19 +25,24 @@ DISTURBED = 5  # % of the server's core
 
 
 def main() -> None:
-    """Everything in turn: the machine, the client's ceiling, then each workload in rounds."""
+    """Everything in turn: the machine, the client's ceiling, each workload in rounds, then the reports."""
     options = _options()
     servers = roster.choose(_names(options.servers))
     workloads = [workload for workload in WORKLOADS if options.only in (None, workload.name)]
     plan = Plan(machine.cores(), options.quick, Results())
-    _prepare(servers)
+    if workloads:
+        _prepare(servers)
     _print_machine()
     if any(workload.busy for workload in workloads):
         _print_ceiling(plan)
     for workload in workloads:
         _run(workload, servers, plan=plan, rounds=options.rounds or (1 if options.quick else ROUNDS))
         print(f"\n{table.render(workload, servers, plan.results)}", flush=True)
-    print(f"\n{_noise(plan.results)}")
+    if workloads:
+        print(f"\n{_noise(plan.results)}", flush=True)
+    for report in REPORTS:
+        if options.only in (None, report.name):
+            report.show(quick=options.quick)
     if options.json:
         options.json.write_text(json.dumps(_document(plan.results), indent=1, ensure_ascii=False) + "\n")
 
@@ -44,7 +50,8 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="tidelog and its peers, side by side.")
     parser.add_argument("--quick", action="store_true", help="one round, short windows: a look, not a figure")
-    parser.add_argument("--only", choices=[workload.name for workload in WORKLOADS], help="one workload")
+    names = [one.name for one in (*WORKLOADS, *REPORTS)]
+    parser.add_argument("--only", choices=names, help="one workload or report")
     parser.add_argument("--servers", default="", metavar="A,B", help=f"of: {', '.join(s.name for s in roster.SERVERS)}")
     parser.add_argument("--rounds", type=int, help=f"rounds, of which the median counts (default {ROUNDS}; quick: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the figures of every round, too")

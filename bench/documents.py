@@ -27,6 +27,7 @@ BYTES = 3_000_000
 ROUNDS = 5
 QUESTIONS_EACH = 100
 UPLOADS = 50
+UPLOADS_QUICK = 5
 QUESTIONS = (
     "How much is the deposit?",
     "How wide is the mirror of the main telescope?",
@@ -106,7 +107,7 @@ def served() -> FastAPI:
     return make_app("memory:")
 
 
-def uploads() -> None:
+def uploads(number: int) -> None:
     """How long a client waits for 202, in milliseconds: with nothing else to do, and while 3 MB are indexed."""
     large = ("files", ("large.md", _text(BYTES)))
     with serve_process("bench.documents:served", cwd=ROOT) as server, httpx2.Client(base_url=server.url) as client:
@@ -114,7 +115,7 @@ def uploads() -> None:
             file = ("files", (f"{size}.md", _text(size)))
             for busy in (False, True):
                 times = []
-                for _ in range(UPLOADS):
+                for _ in range(number):
                     before = _send(client, large) if busy else None
                     run, took = _timed_send(client, file)
                     times.append(took)
@@ -155,14 +156,14 @@ def _told(times: Sequence[float]) -> str:
     return f"{cuts[49]:.1f} ms median, {cuts[98]:.1f} ms p99, {max(times):.1f} ms slowest of {len(times)}"
 
 
-def main() -> None:
+def report(quick: bool = False) -> None:
     """Print everything."""
     documents = list(varied(BYTES))
     index = build(documents)
     questions(index)
     changes(index, documents)
-    uploads()
+    uploads(UPLOADS_QUICK if quick else UPLOADS)
 
 
 if __name__ == "__main__":
-    main()
+    report()

@@ -27,6 +27,8 @@ from tidelog.testing import Process, serve_process
 TEXT = "What is short is here at once and needs no stream, so this is how much one costs."
 WORDS = TEXT.split()
 STORES = ("memory:", "sqlite:///bench.db")
+SECONDS = 2.0
+CONNECTIONS = 8
 WARM = 0.5
 LIMIT = 60.0
 
@@ -150,6 +152,11 @@ async def table(seconds: float, connections: int) -> str:
     return "\n".join(lines)
 
 
+def report(quick: bool) -> None:
+    """For `python -m bench`."""
+    print(asyncio.run(table(0.5 if quick else SECONDS, CONNECTIONS)), flush=True)
+
+
 def _server(store: str, folder: str) -> Process:
     root = Path(__file__).parent.parent
     environment = {"BENCH_STORE": store, "PYTHONPATH": str(root)}
@@ -170,7 +177,7 @@ def __getattr__(name: str) -> Any:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--connections", type=int, default=CONNECTIONS)
     given = parser.parse_args()
     print(asyncio.run(table(given.seconds, given.connections)), file=sys.stdout)

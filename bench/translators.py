@@ -16,12 +16,14 @@ import importlib.util
 import json
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from tidelog.parts import Chunk
 from tidelog.sources.values import Values
 
+CHUNKS: Final = 2000
+ROUNDS: Final = 15
 LIMIT: Final = 15.0
 """Percent that a translator may add."""
 WORDS: Final = ("The ", "moon ", "pulls ", "at ", "the ", "sea, ", "潮", "汐 ")
@@ -55,18 +57,27 @@ class Cost(NamedTuple):
 def main() -> None:
     """Measure the libraries that are here, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--chunks", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--chunks", type=int, default=CHUNKS)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--only", default="")
     chosen = parser.parse_args()
-    names = set(filter(None, chosen.only.split(",")))
+    table(chosen.chunks, chosen.rounds, set(filter(None, chosen.only.split(","))))
+
+
+def report(quick: bool) -> None:
+    """For `python -m bench`."""
+    table(500 if quick else CHUNKS, 5 if quick else ROUNDS)
+
+
+def table(chunks: int, rounds: int, names: Collection[str] = ()) -> None:
+    """Print the table, of the cases of these names alone if there are any."""
     warnings.simplefilter("ignore")
-    words = [WORDS[n % len(WORDS)] for n in range(chosen.chunks)]
+    words = [WORDS[n % len(WORDS)] for n in range(chunks)]
     print("| stream | chunks | alone, µs | translated, µs | added, µs | added, % |\n|---|---|---|---|---|---|")
     for case in CASES:
         if (names and case.name not in names) or importlib.util.find_spec(case.needs) is None:
             continue
-        cost = asyncio.run(measured(case, case.make(words), chosen.rounds))
+        cost = asyncio.run(measured(case, case.make(words), rounds))
         mark = "" if cost.added <= LIMIT else " (over)"
         print(
             f"| {case.name} | {cost.chunks} | {cost.alone:.2f} | {cost.translated:.2f} "
