@@ -9,6 +9,7 @@ from tests.parts import ENDED, log_of
 
 from tidelog import events as e
 from tidelog import transcript as transcript_module
+from tidelog.errors import TooLarge
 from tidelog.log import Record
 from tidelog.transcript import Fold, ReasoningPart, TextPart, ToolPart, encode
 
@@ -98,3 +99,10 @@ def test_lone_surrogates_survive() -> None:
     fold = Fold()
     fold.take(log_of(e.TextDelta(text="\ud800"), e.TextDelta(text="\U0001f600")))
     assert json.loads(encode(fold.result()))["text"] == "\ud800\U0001f600"
+
+
+def test_a_run_that_is_too_large_for_one_document_is_refused() -> None:
+    size = sum(len(record.data) for record in LOG)
+    Fold(size).take([*LOG, *LOG])
+    with pytest.raises(TooLarge, match=r"max_document_bytes .*read /runs/r/events"):
+        Fold(size - 1, events="/runs/r/events").take(LOG)

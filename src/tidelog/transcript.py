@@ -8,10 +8,13 @@ from typing import Any, Final
 import msgspec
 
 from tidelog import events as e
+from tidelog.errors import TooLarge
 from tidelog.log import Record
 
 LIMIT_ITEMS: Final = 10_000
 """Data events that a transcript keeps; of more it keeps the last ones. The log has them all."""
+MAX_DOCUMENT_BYTES: Final = 64 * 1024 * 1024
+"""What the events of a run may hold that is to be one document, in memory: as much as `max_run_bytes` is by itself."""
 
 
 class Part(msgspec.Struct, omit_defaults=True, tag_field="type"):
@@ -75,10 +78,15 @@ class Transcript(msgspec.Struct):
 
 
 class Fold:
-    """Folds records into a transcript. Text is gathered in pieces, so that a long answer costs linear time."""
+    """Folds records into a transcript. Text is gathered in pieces, so that a long answer costs linear time.
 
-    def __init__(self) -> None:
+    `events` says where a run can be read that is over `most` bytes (MAX_DOCUMENT_BYTES).
+    """
+
+    def __init__(self, most: int | None = None, *, events: str = "its events") -> None:
         self._out = Transcript()
+        self._left = self._most = MAX_DOCUMENT_BYTES if most is None else most
+        self._events = events
         self._parts: dict[tuple[str, str], TextPart | ReasoningPart | ToolPart] = {}
         self._pieces: dict[tuple[str, str], list[str]] = {}
 
@@ -88,10 +96,15 @@ class Fold:
         return self._out.last_seq
 
     def take(self, records: Iterable[Record]) -> None:
-        """Fold these records in; those at or before `position` are passed over."""
+        """Fold these records in; those at or before `position` are passed over. Raises `TooLarge`."""
         for record in records:
             if record.seq > self._out.last_seq:
                 self._out.last_seq = record.seq
+                self._left -= len(record.data)
+                if self._left < 0:
+                    raise TooLarge(
+                        f"The run is over max_document_bytes ({self._most}), too large for one document: read {self._events}."
+                    )
                 event = e.decode(record.data)
                 if event is not None and (fold := _FOLDS.get(type(event))) is not None:
                     fold(self, event)

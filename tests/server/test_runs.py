@@ -178,6 +178,22 @@ class TestTranscript:
         assert ended["progress"]["read"]["done"] == 1
         assert set(document) == set(ended)
 
+    def test_one_that_is_too_large_names_the_events(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("tidelog.transcript.MAX_DOCUMENT_BYTES", 1000)
+        with serve(Chat("x" * 1000).app) as server:
+            document = server.watch("/chat", accept=JSON)
+            events = f"{document.headers['location']}/events"
+            transcript = server.client.get(f"/runs/{document.run}/transcript")
+            again = server.client.post(f"/runs/{document.run}/continue")
+            for status, found in (
+                (document.status, document.json), (transcript.status_code, transcript.json()),
+                (again.status_code, again.json()),
+            ):  # fmt: skip
+                assert (status, found["code"]) == (413, "too_large")
+                assert f"read {events}" in found["detail"]
+            with server.watch(events) as viewer:
+                assert rebuild(viewer.rest()) == "x" * 1000
+
 
 class TestLists:
     def test_newest_first_and_limited(self) -> None:

@@ -255,13 +255,17 @@ class _Answer:
         )
 
     async def _document(self, scope: Scope, send: Send, peer: Peer, run: Run | None) -> None:
-        fold = Fold()
+        fold = Fold(events=f"{self._headers['Location']}/events")
 
         def folded(records: Sequence[Record], ended: bool) -> bool:
             fold.take(records)
             return ended
 
-        await self._wait(peer, None, folded)
+        try:
+            await self._wait(peer, None, folded)
+        except TooLarge as error:
+            await _with(self._headers, problem(error))(scope, _no_receive, send)
+            return
         if peer.left:
             await LEFT(scope, _no_receive, send)
             return

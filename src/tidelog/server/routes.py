@@ -116,7 +116,7 @@ class Routes:
     async def transcript(self, request: Request) -> Response:
         """The fold of the log so far."""
         head, _ = await self._mine(request)
-        return json_response(await self._fold(head.run))
+        return json_response(await self._fold(request, head.run))
 
     async def stop(self, request: Request) -> Response:
         """Stop a run, wherever it is."""
@@ -190,7 +190,7 @@ class Routes:
     async def _again(self, request: Request, mode: Mode) -> Response:
         check_site(request.scope, self._edge.origins)
         head, _ = await self._mine(request)
-        partial = (await self._fold(head.run)).text if mode == "continue" else ""
+        partial = (await self._fold(request, head.run)).text if mode == "continue" else ""
         return Redispatch(self._edge.links.app, head, mode, partial)
 
     async def _ask(self, request: Request, verb: Callable[[Store, str], Awaitable[str]], pending: str) -> Response:
@@ -233,12 +233,15 @@ class Routes:
                 found.append((heads.decode(tail.head), tail))
         return found
 
-    async def _fold(self, run: str) -> Transcript:
-        fold, cursor = Fold(), Cursor(self._runner.store, run_log(run))
-        while records := await cursor.next(0):
-            fold.take(records)
-            await asyncio.sleep(0)
-        cursor.close()
+    async def _fold(self, request: Request, run: str) -> Transcript:
+        events = f"{request.url.path.rpartition('/')[0]}/events"
+        fold, cursor = Fold(events=events), Cursor(self._runner.store, run_log(run))
+        try:
+            while records := await cursor.next(0):
+                fold.take(records)
+                await asyncio.sleep(0)
+        finally:
+            cursor.close()
         return fold.result()
 
     async def _successor(self, run: str) -> str | None:
