@@ -20,9 +20,11 @@ class Ask(BaseModel):
 
 
 @app.post("/chat")
-@tide.stream
+@tide.stream(message="question")
 async def chat(ask: Ask) -> AsyncIterator[Any]:
-    messages: Any = [{"role": "user", "content": ask.question}]
+    messages: Any = await tide.history()  # of the conversation that the header Thread-Id names, this question included
+    if messages[-1]["role"] == "assistant":  # `continue`: it ends with the text so far, and Claude answers only users
+        messages.append({"role": "user", "content": "Your answer broke off. Go on exactly where it ends."})
     async with claude.messages.stream(model=MODEL, max_tokens=4096, messages=messages) as stream:
         async for event in stream:
             yield event  # text, reasoning, calls, citations, usage: all become events of the run

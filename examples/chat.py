@@ -7,7 +7,7 @@ __all__ = ["app"]
 
 
 @app.post("/chat")
-@tide.stream(message="question", attempts=2)
+@tide.stream(message="question")
 async def chat(ask: Ask) -> AsyncIterator[Any]:
     messages: Any = await tide.history()  # of the conversation that the header Thread-Id names, this question included
     async with await client.chat.completions.create(model=MODEL, messages=messages, stream=True) as stream:

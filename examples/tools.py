@@ -29,4 +29,8 @@ TOOLS = [pydantic_function_tool(kind) for kind in KINDS.values()]
 
 
 def run_tool(name: str, arguments: str) -> float | str:
-    return KINDS[name].model_validate_json(arguments).run()
+    """What the tool gives, or what was wrong with the call: models err, and try again when they are told."""
+    try:
+        return KINDS[name].model_validate_json(arguments).run()
+    except KeyError:  # no such tool, or no such zone
+        return f"There is no {name}({arguments}); there are the tools {', '.join(KINDS)}."

@@ -10,10 +10,11 @@ from typing import Any
 import httpx2
 import pytest
 from tests.parts import PATIENCE
-from tests.upstream.aimock import KEY, Upstream, aimock, says
+from tests.upstream.aimock import KEY, Upstream, aimock, cuts, says
 
 from tidelog.testing import Process, rebuild, serve_process, watch
 
+TIDES = "The moon pulls at the sea, twice a day."
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -22,6 +23,8 @@ def upstream() -> Iterator[Upstream]:
     tokens = {"usage": {"input_tokens": 7, "output_tokens": 3}}
     with aimock(
         says("Why", content="Because of the moon.", **tokens),
+        cuts("cut", after=6, content=TIDES, turnIndex=0),
+        says("Your answer broke off", turnIndex=1, content=TIDES),
         says("sum", hasToolResult=True, content="It is 5.", **tokens),
         says("sum", toolCalls=[{"id": "t1", "name": "add", "arguments": {"a": 2, "b": 3}}], **tokens),
     ) as upstream:
@@ -76,3 +79,18 @@ def test_a_wrong_key_is_told(tmp_path: Path, env: dict[str, str]) -> None:
     with started("anthropic_chat", tmp_path, {**env, "ANTHROPIC_API_KEY": "wrong"}) as server:
         found = document(server, "/chat", "Why do tides rise?")
     assert (found["status"], found["detail"]) == (502, "The provider refused the key.")
+
+
+def test_an_answer_that_broke_off_goes_on(tmp_path: Path, upstream: Upstream, env: dict[str, str]) -> None:
+    """The text so far goes back, with a user's word behind it: Claude answers nobody else."""
+    with started("anthropic_chat", tmp_path, env) as server:
+        with watch(f"{server.url}/chat", json={"question": "Tell of the cut"}) as viewer:
+            before = rebuild(viewer.rest())
+        with httpx2.Client(base_url=server.url, timeout=PATIENCE, trust_env=False) as client:
+            events = client.post(f"/runs/{viewer.run}/continue").json()["events"]
+        with watch(f"{server.url}{events}") as later:
+            assert rebuild(later.rest()) == TIDES
+    assert before and TIDES.startswith(before)
+    assert [(one["role"], one["content"]) for one in upstream.journal()[-1]["body"]["messages"][:2]] == [
+        ("user", "Tell of the cut"), ("assistant", before),
+    ]  # fmt: skip

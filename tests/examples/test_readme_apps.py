@@ -27,6 +27,14 @@ def upstream() -> Iterator[Upstream]:
         says("again", turnIndex=1, content="The moon, as I said."),
         says("Why", content="Because of the moon."),
         says("gate", systemMessage="[1] The gate opens at nine.", content="At nine. [1]"),
+        says("strange", hasToolResult=True, content="I see."),
+        says(
+            "strange",
+            toolCalls=[
+                {"id": "t1", "name": "Multiply", "arguments": "{}"},
+                {"id": "t2", "name": "Clock", "arguments": json.dumps({"zone": "Moon/Sea"})},
+            ],
+        ),
         says("sum", hasToolResult=True, content="It is 5."),
         says("sum", toolCalls=calls),
     ) as upstream:
@@ -79,6 +87,15 @@ def test_an_agent_and_its_two_tools(tmp_path: Path, env: dict[str, str]) -> None
     assert ended["t1"] == 5.0
     assert ended["t2"].endswith("+09:00")
     assert rebuild(found) == "It is 5."
+
+
+def test_a_call_that_makes_no_sense_is_told_to_the_model(tmp_path: Path, env: dict[str, str]) -> None:
+    with started("agent", tmp_path, env) as server:
+        found = events(server, "/agent", "A strange call")
+    outputs = [one["output"] for one in found if one["type"] == "tool.ended"]
+    assert outputs[0].startswith("There is no Multiply({}); there are the tools Add")
+    assert outputs[1].startswith("There is no Clock")
+    assert rebuild(found) == "I see."
 
 
 def test_a_wrong_key_is_a_status(tmp_path: Path, env: dict[str, str]) -> None:
