@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, expect
+from playwright.async_api import Browser, BrowserContext, Dialog, Page, expect
 from tests.browser.driving import answer, ask, ended, last, run_of, shown, step, when
 from tests.browser.scripted import HELD
 from tests.browser.story import long_text
@@ -183,6 +183,43 @@ async def test_sources_of_earlier_answers_come_back(page: Page, server: Process)
     await earlier.get_by_role("button", name="Source 1").first.click()
     await expect(earlier.locator(".cards li").first).to_be_focused()
     await expect(earlier.get_by_role("button", name="Retry")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("language", "name", "sure"),
+    [("en", "Delete the conversation “hold me”", "cannot be brought back"), ("zh", "删除对话“hold me”", "无法恢复")],
+)
+async def test_a_conversation_is_deleted_on_the_page(
+    page: Page, server: Process, language: str, name: str, sure: str
+) -> None:
+    """Once it is confirmed: with what is at work in it, and the one beside it stays."""
+    await page.goto(f"{server.url}/long/")
+    if language == "zh":
+        await page.get_by_role("button", name="中文").click()
+    await ask(page, "keep me")
+    await ended(page)
+    await page.locator("#new").click()
+    await ask(page, "hold me")
+    await when(page, lambda text: text.count(" ") >= HELD)
+    run, thread = await run_of(page), page.url.rpartition("/")[2]
+    asked = list[str]()
+
+    async def answered(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        await (dialog.accept() if len(asked) > 1 else dialog.dismiss())
+
+    page.on("dialog", answered)
+    away = page.get_by_role("button", name=name)
+    await away.click()
+    await expect(page.locator("#recent a")).to_have_count(2)
+    await away.click()
+    await expect(page.locator("#recent .title")).to_have_text(["keep me"])
+    await expect(shown(page)).to_have_count(0)
+    assert all(sure in one for one in asked)
+    for place in (f"threads/{thread}", f"runs/{run}"):
+        assert (await page.request.get(f"{server.url}/long/{place}")).status == 404
+    await page.locator("#recent a").click()
+    await expect(shown(page)).to_have_text(["keep me"])
 
 
 async def test_a_conversation_that_was_deleted(page: Page, server: Process) -> None:

@@ -3,7 +3,7 @@
 // The address names both: `#rag`, `#chat/<thread>`. `#run=<run>` finds the conversation that a run belongs to.
 
 import { About } from "./about.js";
-import { MODES, get } from "./api.js";
+import { MODES, get, remove } from "./api.js";
 import { Conversation, modeOf } from "./conversation.js";
 import { Documents } from "./documents.js";
 import { $, forget, keep, recall, tell } from "./dom.js";
@@ -56,7 +56,7 @@ function placed({ thread, mode, title, here }) {
   remember({ thread, mode, title });
   const place = `#${mode}/${thread}`;
   if (here && location.hash !== place) history.pushState(null, "", place);
-  showRecent(conversation.thread, say);
+  list(conversation.thread);
 }
 
 /** A question that was not taken goes back into its field, unless another one stands there. */
@@ -71,9 +71,29 @@ function linked(word) {
 
 function gone(thread) {
   drop(thread);
-  showRecent(null, say);
+  list(null);
   changed();
   notify("not_found");
+}
+
+function list(thread) {
+  showRecent(thread, say, discard);
+}
+
+/** Delete a conversation, everywhere and for good. */
+async function discard({ thread, mode, title }) {
+  if (!confirm(say("delete_sure", title))) return;
+  try {
+    await remove(`threads/${thread}`);
+  } catch (error) {
+    if (error.status !== 404) return notify(error.status ? "undeleted" : "unreachable");
+  }
+  drop(thread);
+  if (thread !== conversation.thread) return list(conversation.thread);
+  conversation.abandon();
+  history.replaceState(null, "", `#${mode}`);
+  await arrive();
+  $("question").focus();
 }
 
 function notify(word) {
@@ -107,7 +127,7 @@ async function find(run) {
 function show(mode, thread) {
   around(mode);
   conversation.open({ mode, thread });
-  showRecent(thread, say);
+  list(thread);
 }
 
 /** What stands around the conversation, for this application. */
@@ -154,7 +174,7 @@ function speak(chosen) {
   around(conversation.mode);
   notify(notice);
   changed();
-  showRecent(conversation.thread, say);
+  list(conversation.thread);
 }
 
 function submit(event) {
@@ -185,7 +205,7 @@ addEventListener("popstate", () => {
   conversation.abandon();
   arrive();
 });
-addEventListener("storage", () => showRecent(conversation.thread, say));
+addEventListener("storage", () => list(conversation.thread));
 for (const name of ["online", "pageshow"]) addEventListener(name, () => conversation.wake());
 document.addEventListener("visibilitychange", () => document.hidden || conversation.wake());
 setInterval(() => document.hidden || conversation.look(), LOOK_EVERY);
@@ -195,7 +215,7 @@ if (!$("pace").value) $("pace").value = PACE;
 speak(language);
 if (conversation.resume()) {
   around(conversation.mode);
-  showRecent(conversation.thread, say);
+  list(conversation.thread);
 } else arrive();
 about.learn();
 documents.start();

@@ -1,7 +1,7 @@
 // The conversations of this browser, newest first, kept in its own storage: the server lists them to nobody else.
 
 import { MODES } from "./api.js";
-import { $, element, keep, recall } from "./dom.js";
+import { $, button, element, keep, recall } from "./dom.js";
 
 const NAME = "tidelog.recent";
 const LIMIT = 20;
@@ -25,14 +25,18 @@ export function drop(thread) {
   keep("localStorage", NAME, recent().filter((one) => one.thread !== thread));
 }
 
-export function showRecent(current, say) {
-  $("recent").replaceChildren(...recent().map((one) => entry(one, current, say)));
+/** `discard({thread, mode, title})` for the button that deletes one. */
+export function showRecent(current, say, discard) {
+  $("recent").replaceChildren(...recent().map((one) => entry(one, current, say, discard)));
   $("none").hidden = $("recent").children.length > 0;
 }
 
-function entry({ thread, mode, title }, current, say) {
+function entry(one, current, say, discard) {
+  const { thread, mode, title } = one;
   const link = element("a", "", element("span", "title", title || "…"), element("span", "kind", say(`mode_${mode}`)));
   link.href = `#${mode}/${thread}`;
   if (thread === current) link.setAttribute("aria-current", "page");
-  return element("li", "", link);
+  const away = button("away", "×", () => discard(one));
+  away.setAttribute("aria-label", say("delete_talk", title));
+  return element("li", "", link, away);
 }
