@@ -8,7 +8,8 @@
  *   client port=8000 streams=300 start=<ns> ramp=<ns> from=<ns> to=<ns> until=<ns> expect=<events per stream, 0: any>
  *
  * Times are absolute except `ramp`. The request comes as raw bytes on stdin. `from` and `to` bound the window whose
- * latencies count; everything is checked for loss. At the end, or at `until`, one line of JSON goes to stdout.
+ * latencies count; everything is checked for loss. At the end, or at `until`, one line of JSON goes to stdout. Beside
+ * the latencies it tells when the first byte of each body came, and the gaps between reads that brought tokens.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -63,7 +64,7 @@ static uint64_t quantile(const histogram *h, double q) {
 static struct {
     uint64_t events, window_events, gaps, duplicates, bytes;
     int started, failed, ended;
-    histogram latency, first;
+    histogram latency, first, byte, gap;
 } total;
 
 /* ---- one stream ---- */
@@ -75,12 +76,13 @@ typedef struct {
     int fd;
     http_state http;
     token_state token;
-    bool first_seen;
+    bool first_seen, byte_seen;
     int head_length;
     uint64_t left;       /* bytes of this chunk still to come, or its size so far */
     uint64_t number, due; /* the token being read */
     uint64_t next;       /* the number of the event that must come next */
     int64_t opened;      /* when it was meant to connect */
+    int64_t heard;       /* when the last token came, 0 before */
     char *head;          /* the response head, while it is read */
 } stream;
 
@@ -112,6 +114,8 @@ static void leave(stream *s, bool failed) {
 static void arrived(stream *s, int64_t now) {
     if (!s->first_seen) record(&total.first, now - s->opened);
     s->first_seen = true;
+    if (s->heard && now > s->heard) record(&total.gap, now - s->heard);
+    s->heard = now;
     if (s->number < s->next) { total.duplicates++; return; }
     total.gaps += s->number - s->next;
     s->next = s->number + 1;
@@ -122,6 +126,8 @@ static void arrived(stream *s, int64_t now) {
 }
 
 static void scan(stream *s, const char *bytes, size_t length, int64_t now) {
+    if (length && !s->byte_seen) record(&total.byte, now - s->opened);
+    s->byte_seen |= length > 0;
     for (size_t i = 0; i < length; i++) {
         char c = bytes[i];
         if (c >= '0' && c <= '9') {
@@ -294,6 +300,10 @@ static void print_report(const stream *streams) {
     print_histogram("latency", &total.latency);
     putchar(',');
     print_histogram("first", &total.first);
+    putchar(',');
+    print_histogram("byte", &total.byte);
+    putchar(',');
+    print_histogram("gap", &total.gap);
     puts("}");
 }
 

@@ -51,6 +51,10 @@ class Report:
     p50: float
     p99: float
     first_p99: float
+    bytes_seen: int  # streams that got a byte of their body
+    byte_p99: float  # until that
+    gap_p50: float  # between reads with events
+    gap_p99: float
     server_cpu: float
     client_cpu: float
     foreign_cpu: float  # of the server's core, taken by anyone else
@@ -121,13 +125,17 @@ def _meters(on: Running, client: int, *, at: int) -> tuple[int, int, int]:
 
 def _report(seen: dict[str, Any], *, rss: int, cpu: list[float]) -> Report:
     server, client, core = cpu
-    latency, first = seen.pop("latency"), seen.pop("first")
+    latency, first, byte, gap = (seen.pop(name) for name in ("latency", "first", "byte", "gap"))
     return Report(
         **seen,
         first_events=first["count"],
         p50=latency["p50"] / 1e6,
         p99=latency["p99"] / 1e6,
         first_p99=first["p99"] / 1e6,
+        bytes_seen=byte["count"],
+        byte_p99=byte["p99"] / 1e6,
+        gap_p50=gap["p50"] / 1e6,
+        gap_p99=gap["p99"] / 1e6,
         server_cpu=server,
         client_cpu=client,
         foreign_cpu=max(0.0, core - server),

@@ -150,9 +150,9 @@ def _finish(future: asyncio.Future[None], lease: Lease, error: BaseException | N
 
 
 @asynccontextmanager
-async def running(store: Store | None = None, keeper: Keeper | None = None) -> AsyncIterator[Runner]:
+async def running(store: Store | None = None, keeper: Keeper | None = None, **more: Any) -> AsyncIterator[Runner]:
     """A runner on a store, closed afterwards."""
-    runner = Runner(store if store is not None else MemoryStore(), keeper=keeper)
+    runner = Runner(store if store is not None else MemoryStore(), keeper=keeper, **more)
     await runner.start()
     try:
         yield runner

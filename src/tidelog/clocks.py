@@ -45,6 +45,11 @@ class Clocks:
         """Seconds until the run must be over, should it not be paused any more."""
         return self._ends_at - (self._loop.time() if self._stopped is None else self._stopped)
 
+    def begin(self) -> None:
+        """The run begins, perhaps after a wait in the queue: its time counts from now on."""
+        now = self._loop.time() if self._stopped is None else self._stopped
+        self._ends_at = self._due = now + self._limits.total_timeout
+
     def expect_first(self) -> None:
         """The source is opened, and must say its first."""
         self.heard, self._old = 0.0, self._writer.at

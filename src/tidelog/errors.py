@@ -3,7 +3,8 @@
     TidelogError
     ├── CallerError            whoever called us: a request, or the application's own code
     │   ├── InvalidRequest     makes no sense (a malformed cursor, an unknown option)
-    │   ├── Refused            makes sense and is not allowed (no credentials, cross-site, draining)
+    │   ├── Refused            makes sense and is not allowed (no credentials, cross-site, prefetch)
+    │   │   └── Overloaded     not now: a limit of the process is reached, or it is going
     │   ├── NotFound           no such run, or not yours
     │   ├── Mismatch           contradicts what is stored (idempotency, a verb in the wrong state)
     │   ├── CursorAhead        a position that this log has never reached
@@ -43,6 +44,8 @@ SENTENCES: dict[str, str] = {
     "internal": "Something went wrong on the server.",
     "provider_error": "The provider failed.",
     "overloaded": "The server is overloaded.",
+    "too_many_runs": "Too many runs are at work; try again later.",
+    "too_many_viewers": "Too many viewers are connected; try again later.",
     "store_unavailable": "The store is not available.",
     "interrupted": "The run was interrupted because its server went away.",
     "timed_out": "The run took too long.",
@@ -50,8 +53,11 @@ SENTENCES: dict[str, str] = {
 """The public sentence of each code: what the wire shows when the application chose no words of its own."""
 
 RETRYABLE = frozenset(
-    {"rate_limited", "internal", "provider_error", "overloaded", "store_unavailable", "interrupted", "timed_out"}
-)
+    {
+        "rate_limited", "internal", "provider_error", "overloaded", "too_many_runs", "too_many_viewers",
+        "store_unavailable", "interrupted", "timed_out",
+    }
+)  # fmt: skip
 
 
 class TidelogError(Exception):
@@ -84,6 +90,18 @@ class Refused(CallerError):
     """The request makes sense and is not allowed."""
 
     default_code = "cross_site"
+
+
+class Overloaded(Refused):
+    """There is no room now. `reason` is the name of the limit that is reached, `memory` or `draining`."""
+
+    default_code = "overloaded"
+
+    def __init__(
+        self, message: str = "", *, code: str | None = None, reason: str, retry_after: float | None = None
+    ) -> None:  # fmt: skip
+        super().__init__(message, code=code, retry_after=retry_after)
+        self.reason = reason
 
 
 class NotFound(CallerError):

@@ -46,6 +46,13 @@ class Gate:
         self.paused = False
         self.wake()
 
+    def enter(self, state: RunningState, position: int | None) -> None:
+        """The run is in this state from here on, or from `resume` on. Raises `TooLarge` for a log that is full."""
+        if self.paused:
+            self._before = state
+        else:
+            self._writer.enter(state, position)
+
     def lift(self) -> None:
         """The run ends: nobody waits any more."""
         self._lifted = True

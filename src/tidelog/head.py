@@ -45,6 +45,8 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     state: State = "running"
     asked: int = 0
     """The last record of its control log that had been obeyed when its state changed."""
+    position: int | None = None
+    """Its place in the queue, from 1 on, as it was last told; None where it does not wait."""
     ended: float | None = None
     outcome: Outcome | None = None
     error: Error | None = None
@@ -68,6 +70,7 @@ def ended_head(head: Head, event: RunEnded) -> Head:
     return msgspec.structs.replace(
         head,
         state="ended",
+        position=None,
         ended=time.time(),
         outcome=event.outcome,
         error=event.error,

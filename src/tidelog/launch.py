@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Hashable
 from typing import NamedTuple
 
 from tidelog import events as e
@@ -39,6 +40,10 @@ class Launch(NamedTuple):
     on_end: OnEnd | None = None
     trace: str | None = None
     """The place of the run in a trace, as W3C's `traceparent`."""
+    endpoint: Hashable = None
+    """Whose runs `max_runs` counts."""
+    max_runs: int | None = None
+    """How many runs of this endpoint may live in the process; None: no limit of its own."""
 
 
 class Launched(NamedTuple):

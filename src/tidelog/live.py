@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tidelog import control
 from tidelog import head as heads
+from tidelog.admission import Claim
 from tidelog.bell import Bell
 from tidelog.endings import OnEnd
 from tidelog.errors import Gone, StoreError
@@ -31,9 +32,11 @@ class Live:
     """A live run, and its control log, which `bell` rings: what stands there is obeyed."""
 
     def __init__(
-        self, run: Run, bell: Bell, store: Store, spawn: Spawn, *, cancel_after: float | None, on_end: OnEnd | None
-    ) -> None:
+        self, run: Run, bell: Bell, store: Store, spawn: Spawn, *,
+        claim: Claim, cancel_after: float | None, on_end: OnEnd | None,
+    ) -> None:  # fmt: skip
         self.run = run
+        self._claim = claim
         self.on_end = on_end
         self._cancel_after = cancel_after
         self._cancel: asyncio.TimerHandle | None = None
@@ -63,8 +66,9 @@ class Live:
             self._cancel = asyncio.get_running_loop().call_later(self._cancel_after, self._leave_alone)
 
     def close(self) -> None:
-        """The run is done: hear nothing more."""
+        """The run is done: hear nothing more, and make room for another."""
         self._closed = True
+        self._claim.release()
         self._bell.discard(self._rang)
         if self._cancel is not None:
             self._cancel.cancel()

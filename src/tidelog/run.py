@@ -68,6 +68,8 @@ class Run:
         """The exception that ended the run, for the request that waits for its status."""
         self.partial: str = ""
         """For a run that continues another: the text so far."""
+        self.on_ending: Callable[[], None] | None = None
+        """Called when it is decided how the run ends."""
         self.viewers = Viewers()
         self.loop = asyncio.get_running_loop()
         self.writer = self._writer = Writer(store, head, lease, first=first, limits=limits, moved=self._moved)
@@ -124,8 +126,9 @@ class Run:
         self._task = asyncio.current_task()
         current.set(self)
         self._writer.silent_until = self._writer.last
+        self._clocks.begin()
         raised: BaseException | None = None
-        again = True
+        again = self._reason is None
         try:
             while again:
                 chunks, raised = None, None
@@ -203,9 +206,17 @@ class Run:
         """End the run as `interrupted`, because the process goes."""
         self._end("interrupted", e.Error.of("interrupted"))
 
-    def _turn(self, how: Callable[[int], None], asked: int) -> None:
+    def shed(self, retry_after: float | None = None) -> None:
+        """End the run as `failed` (`overloaded`), because the process has no room for it."""
+        self._end("failed", e.Error.of("overloaded", retry_after=retry_after))
+
+    def enter(self, state: e.RunningState, position: int | None = None) -> None:
+        """Tell that it is in this state, now or from its `resume` on: for who sets it to work."""
+        self._turn(self._gate.enter, state, position)
+
+    def _turn(self, how: Callable[..., None], *told: object) -> None:
         try:
-            how(asked)
+            how(*told)
         except TooLarge as error:
             self._fail(error)
 
@@ -361,6 +372,8 @@ class Run:
         if self._reason is not None:
             return
         self._reason = (outcome, error)
+        if self.on_ending is not None:
+            self.on_ending()
         if self._pulling and self._task is not None:
             self._pulling = False
             self._cancelled = True

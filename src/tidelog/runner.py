@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -12,16 +13,19 @@ from typing import Any, Final, Protocol
 
 from tidelog import asking, control, threads
 from tidelog import events as e
+from tidelog.admission import Admission, Bounds, Claim
 from tidelog.bell import Bell, Turn
 from tidelog.endings import Ending, Endings, OnEnd
-from tidelog.errors import Conflict, Gone, Refused, StoreError
+from tidelog.errors import Conflict, Gone, Overloaded, StoreError
 from tidelog.head import Head
 from tidelog.keeper import Keeper
 from tidelog.launch import Launch as Launch
 from tidelog.launch import Launched as Launched
 from tidelog.live import Live, Watching
 from tidelog.log import Lease, Tail, control_log, new_id, run_log
+from tidelog.memory import CHECK_EVERY, SHED, MemoryWatch
 from tidelog.opening import open_run
+from tidelog.queue import Queue
 from tidelog.run import Run
 from tidelog.seams import Leasing, Store
 from tidelog.sources.values import Values
@@ -51,9 +55,13 @@ class Observer(Protocol):
 class Runner:
     """Owns the runs of this process. `start` it on the loop that it is used on."""
 
-    def __init__(self, store: Store, *, keeper: Keeper | None = None, on_end: OnEnd | None = None) -> None:
+    def __init__(
+        self, store: Store, *, keeper: Keeper | None = None, on_end: OnEnd | None = None,
+        bounds: Bounds = Bounds(), memory: MemoryWatch | None = None,
+    ) -> None:  # fmt: skip
         """`on_end` hears of every run that ends here, those that were ended for dead processes included."""
         self.store = store
+        self.admission = Admission(bounds)
         self.owner = new_id()
         self.turn = Turn()
         """Shared by the cursors of this process."""
@@ -67,6 +75,8 @@ class Runner:
         self._keeper = keeper or Keeper(store)
         self._keeper.reaped = partial(self._tell, None)
         self._live: dict[str, Live] = {}
+        self._queue = Queue(self.admission.runs, timeout=bounds.queue_timeout, spawn=self._spawn)
+        self._memory = memory
         self._starting = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -80,6 +90,8 @@ class Runner:
         await self.store.start(self.owner)
         self._started = True
         self._spawn(self._keeper.work())
+        if self._memory is not None:
+            self._spawn(self._watch_memory(self._memory))
 
     async def aclose(self, drain_timeout: float = 0.0) -> None:
         """Let live runs drain, end the rest as `interrupted`, close the store."""
@@ -103,9 +115,10 @@ class Runner:
             await self._endings.aclose()  # of endings that were stored by closing it
 
     def drain(self) -> None:
-        """Begin to go: refuse starts and send viewers away. Live runs go on, but who is paused would only be waited for."""
+        """Begin to go: refuse starts and send viewers away. Live runs go on; who is paused or queued would only be waited for."""
         if not self.draining.rung:
             self.draining.ring()
+            self._queue.close()
             for live in tuple(self._live.values()):
                 if live.run.paused:
                     live.run.interrupt()
@@ -119,13 +132,20 @@ class Runner:
         return len(self._live)
 
     async def launch(self, launch: Launch) -> Launched:
-        """Store `run.started` and set the source to work.
+        """Store `run.started` and set the source to work, once there is a slot for it.
 
-        Raises `Refused` (`overloaded`) while draining, `Mismatch` for an idempotency key of another request, and for a thread
-        in which another run is at work (`thread_busy`).
+        Raises `Overloaded` while draining, short of memory, or over the limits with a full queue; `Mismatch` for an idempotency
+        key of another request, and for a thread in which another run is at work (`thread_busy`).
         """
+        try:
+            return await self._launched(launch)
+        except Overloaded as refused:
+            self.admission.refused[refused.reason] += 1
+            raise
+
+    async def _launched(self, launch: Launch) -> Launched:
         if self.draining.rung:
-            raise Refused(code="overloaded")
+            raise Overloaded(reason="draining")
         # In a task of its own: whoever waits for it may be cancelled, and a log that is open needs its writer.
         task = asyncio.get_running_loop().create_task(self._launch(launch))
         self._tasks.add(task)
@@ -152,41 +172,51 @@ class Runner:
         return self._watching.watch(head, viewer, position)
 
     async def _launch(self, launch: Launch) -> Launched:
+        claim = self.admission.run(
+            launch.principal, endpoint=launch.endpoint, most=launch.max_runs, keyed=launch.key is not None
+        )
         self._starting += 1
         self._idle.clear()
         try:
-            return await self._open(launch)
+            return await self._open(launch, claim)
         finally:
+            if claim.kept_by is None:  # no run came of it
+                claim.release()
             self._starting -= 1
             self._rest()
 
-    async def _open(self, launch: Launch) -> Launched:
+    async def _open(self, launch: Launch, claim: Claim) -> Launched:
         for prelude in self.preludes:
             launch = prelude(launch)
         opened = await open_run(self.store, launch)
         if isinstance(opened, Head):
             return Launched(opened.run, opened.thread, self.live(opened.run), True)
         made = opened.head
+        if claim.refused is not None:  # its key was used by nobody, so that it is one more run
+            await self.store.drop(run_log(made.run))
+            raise claim.refused
         run = Run(
             self.store, made, Lease(self.owner), values=Values(), limits=launch.limits, first=opened.first,
             attempts=launch.attempts,
         )  # fmt: skip
-        self._adopt(run, launch, opened.bell)
+        self._adopt(run, launch, opened.bell, claim)
         if launch.of is not None and launch.mode is not None:
             succeeded = control.encode(control.Succeeded(by=made.run, mode=launch.mode))
             self._spawn(self.store.post(control_log(launch.of), succeeded))
         for observer in self.observers:
             observer.started(run)
-        self._spawn(run.work(opened.opener))
+        self._spawn(self._queue.work(run, opened.opener, claim))
         if launch.thread is None:  # nobody else knows this thread yet: the source need not wait
             with contextlib.suppress(StoreError):
                 await threads.add(self.store, made.thread, made.principal, threads.entry_of(made))
         return Launched(made.run, made.thread, run, False)
 
-    def _adopt(self, run: Run, launch: Launch, bell: Bell) -> None:
+    def _adopt(self, run: Run, launch: Launch, bell: Bell, claim: Claim) -> None:
         live = self._live[run.id] = Live(
-            run, bell, self.store, self._spawn_if_open, cancel_after=launch.cancel_after, on_end=launch.on_end
-        )
+            run, bell, self.store, self._spawn_if_open,
+            claim=claim, cancel_after=launch.cancel_after, on_end=launch.on_end,
+        )  # fmt: skip
+        claim.kept_by = run.id
         run.done.add_done_callback(lambda _: self._settle(live))
         if launch.partial:
             run.partial = launch.partial
@@ -235,6 +265,18 @@ class Runner:
         if not self.observers:
             log.info("run %s ended: %s, %d records", live.run.id, live.run.outcome, live.run.last)
 
+    async def _watch_memory(self, memory: MemoryWatch) -> None:
+        """Refuse runs, and end the heaviest, by what memory is left."""
+        while True:
+            verdict = memory.look()
+            self.admission.short_of_memory = verdict != "ease"
+            if verdict == "shed":
+                runs = sorted((live.run for live in self._live.values()), key=_weight, reverse=True)
+                for run in runs[: math.ceil(len(runs) * SHED)]:
+                    log.error("run %s: ended as one of the heaviest, because memory is short", run.id)
+                    run.shed(self.admission.runs.retry_after())
+            await asyncio.sleep(CHECK_EVERY)
+
     def _rest(self) -> None:
         if not self._live and not self._starting:
             self._idle.set()
@@ -268,6 +310,11 @@ class Runner:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("tidelog: a background task failed", exc_info=error)
+
+
+def _weight(run: Run) -> tuple[int, int]:
+    """What a run holds of memory, to compare it with others: bytes that wait for the store, then all that it wrote."""
+    return run.writer.pending_bytes, run.writer.bytes
 
 
 def _ending(run: Run) -> Ending:

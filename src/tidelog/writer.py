@@ -145,7 +145,9 @@ class Writer:
         event = e.RunState(state=state, position=position)
         data = e.encode(event)
         self._check(len(data))
-        self.head = msgspec.structs.replace(self.head, state=state, asked=max(self.head.asked, asked))
+        self.head = msgspec.structs.replace(
+            self.head, state=state, position=position, asked=max(self.head.asked, asked)
+        )
         self._grammar.accept(event)
         self.same_part = b""
         if self.last == self.silent_until:

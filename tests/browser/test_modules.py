@@ -79,6 +79,22 @@ async def test_a_frame_taken_twice_changes_nothing(page: Page) -> None:
     assert found["holed"] == ""
 
 
+async def test_the_place_in_the_queue_is_told_until_the_run_begins(page: Page) -> None:
+    found = await page.evaluate(
+        """async () => {
+          const { emptyRun, take } = await import("./page/run.js");
+          const run = emptyRun("r"), told = [run.queued];
+          const states = [{ state: "queued", position: 2 }, { state: "queued", position: 1 }, { state: "running" }];
+          states.forEach((one, at) => {
+            take(run, { seq: at + 1, type: "run.state", ...one });
+            told.push(run.queued);
+          });
+          return told;
+        }"""
+    )
+    assert found == [None, 2, 1, None]
+
+
 async def test_a_transcript_tells_what_the_frames_told(page: Page, server: Process) -> None:
     """What an ended run shows from its transcript is what it showed live."""
     await page.goto(f"{server.url}/long/#agent")

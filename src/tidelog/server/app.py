@@ -6,20 +6,30 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, Unpack, overload
 
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tidelog import registry, threads
+from tidelog import memory, registry, threads
+from tidelog.admission import (
+    MAX_RUNS,
+    MAX_RUNS_PER_PRINCIPAL,
+    MAX_VIEWERS,
+    MAX_VIEWERS_PER_PRINCIPAL,
+    QUEUE,
+    QUEUE_TIMEOUT,
+    Bounds,
+)
 from tidelog.auth import Authorize, Identify
 from tidelog.endings import OnEnd
 from tidelog.errors import InvalidRequest, Refused
 from tidelog.keeper import LEASE_PATIENCE, RETENTION, Keeper
 from tidelog.launch import Launch
 from tidelog.limits import Limits
+from tidelog.memory import Marks
 from tidelog.run import Run, current
 from tidelog.runner import Runner
 from tidelog.server.access import Access
@@ -65,6 +75,10 @@ class Tidelog:
     in seconds; limits of runs are those of `tidelog.Limits`. `on_end` hears of the ending of every run of this process, and of
     those that it ends for processes that died. Runs and views are traced by `tracer_provider`, or by OpenTelemetry's global
     provider where the application has set one.
+
+    `max_runs` and `max_viewers` bound what this process has at once, and what one principal has of that; each process counts its
+    own. Runs over their limit wait in a queue of `queue` for `queue_timeout`, with their log open. `memory_marks` are two numbers
+    of bytes, or shares: above the first no runs are taken, above the second the heaviest end as `overloaded`.
     """
 
     def __init__(
@@ -84,11 +98,21 @@ class Tidelog:
         threads: int = THREADS,
         on_end: OnEnd | None = None,
         tracer_provider: TracerProvider | None = None,
+        max_runs: int | None = MAX_RUNS,
+        max_runs_per_principal: int | None = MAX_RUNS_PER_PRINCIPAL,
+        max_viewers: int | None = MAX_VIEWERS,
+        max_viewers_per_principal: int | None = MAX_VIEWERS_PER_PRINCIPAL,
+        queue: int = QUEUE,
+        queue_timeout: float = QUEUE_TIMEOUT,
+        memory_marks: Marks | Literal["container"] = "container",
     ) -> None:
         self.store_url = store or os.environ.get("TIDELOG_STORE") or DEFAULT_STORE
         opened = registry.store(self.store_url)
         keeper = Keeper(opened, lease_patience=lease_patience, retention=retention)
-        self.runner = Runner(opened, keeper=keeper, on_end=on_end)
+        bounds = Bounds(
+            max_runs, max_runs_per_principal, max_viewers, max_viewers_per_principal, queue, queue_timeout
+        ).check()
+        self.runner = Runner(opened, keeper=keeper, on_end=on_end, bounds=bounds, memory=memory.watch(memory_marks))
         self.links = Links()
         self.origins = frozenset(origins)
         self.access = Access(opened, self.ready, principal=principal, authorize=authorize, anonymous=anonymous)
@@ -156,10 +180,12 @@ class Tidelog:
     ) -> Run:  # fmt: skip
         """Start a run outside a request; `work` is as for `response`. Its `id` names it, `await run.wait()` waits for its end.
 
-        Raises `Mismatch` (`thread_busy`) for a thread in which another run is at work.
+        Raises `Mismatch` (`thread_busy`) for a thread in which another run is at work, `Overloaded` where there is no room.
         """
         await self.ready()
         made = make_options(self.limits, options)
+        if made.max_runs is not None:
+            raise TypeError("max_runs counts the runs of an endpoint, and tide.start() has none.")
         leave = made.on_leave.seconds if isinstance(made.on_leave, CancelAfter) else None
         check_repeatable(work, made)
         launch = Launch(

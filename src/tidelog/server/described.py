@@ -55,7 +55,8 @@ OF_A_RUN: Final = (*WHO, "not_found", "expired")
 STEERS: Final = ("cross_site", *OF_A_RUN)
 START: Final = (
     *WHO, "invalid_request", "invalid_cursor", "cross_site", "prefetch", "not_found", "idempotency_mismatch", "thread_busy",
-    "expired", "cursor_ahead", "too_large", "rate_limited", "internal", "provider_error", "overloaded", "timed_out",
+    "expired", "cursor_ahead", "too_large", "rate_limited", "too_many_runs", "too_many_viewers",
+    "internal", "provider_error", "overloaded", "timed_out",
 )  # fmt: skip
 """What a start may refuse, and what a run may fail with before its first event."""
 
@@ -65,7 +66,7 @@ ROUTES: Final[Mapping[str, Route]] = {
     "delete_run": Route(("run",), {204: ()}, STEERS),
     "events": Route(
         ("run", "after", "Last-Event-ID", "wait", "ticket", *VIEW), {200: (*STREAMS, JSON), 204: ()},
-        ("invalid_request", "invalid_cursor", "cursor_ahead", *OF_A_RUN),
+        ("invalid_request", "invalid_cursor", "cursor_ahead", "too_many_viewers", *OF_A_RUN),
     ),
     "transcript": Route(("run",), {200: (JSON,)}, OF_A_RUN),
     "stop": Route(("run",), {200: (JSON,), 202: (JSON,)}, STEERS),

@@ -14,6 +14,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tidelog.admission import Admission
 from tidelog.errors import NotFound
 from tidelog.server.guard import is_local
 from tidelog.server.logs import RunLines
@@ -45,7 +46,9 @@ class Family(NamedTuple):
 FAMILIES: Final = (
     Family("counter", "tidelog_runs_started_total", "Runs that this process started.", ("route",)),
     Family("counter", "tidelog_runs_ended_total", "Runs of this process that ended.", ("route", "outcome", "code")),
-    Family("gauge", "tidelog_runs", "Runs that live here: started (no event yet), running, paused, ending.", ("state",)),
+    Family("gauge", "tidelog_runs", "Runs that live in this process, by state.", ("state",)),
+    Family("counter", "tidelog_refused_total", "Starts and views for which there was no room.", ("reason",)),
+    Family("gauge", "tidelog_viewers_admitted", "Connections that count as viewers, of whatever run."),
     Family("histogram", "tidelog_run_seconds", "From start to end, once a run.", ("route",)),
     Family("histogram", "tidelog_first_event_seconds", "From start until the first event was stored.", ("route",)),
     Family("histogram", "tidelog_largest_gap_seconds", "The largest gap between a run's last 128 events, once a run."),
@@ -73,6 +76,7 @@ class Metrics:
         """Whether whoever reaches the server may read them."""
         self._tally = Tally()
         self.witness = Witness(edge, (self._tally, RunLines(), *others))
+        self._admission = edge.runner.admission
         self._registry: CollectorRegistry | None = None
 
     def add_to(self, router: APIRouter) -> Self:
@@ -82,7 +86,7 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """All metrics as they are now, for a registry of prometheus_client."""
-        found = {**_counted(self._tally), **_seen(self._tally, self.witness)}
+        found = {**_counted(self._tally), **_seen(self._tally, self.witness), **_admitted(self._admission)}
         for family in FAMILIES:
             yield _metric(family, found[family.name])
 
@@ -121,7 +125,7 @@ def _counted(tally: Tally) -> Found:
 
 def _seen(tally: Tally, witness: Witness) -> Found:
     """What the live runs and their viewers tell of themselves."""
-    states = dict.fromkeys(("started", "running", "paused", "ending"), 0)
+    states = dict.fromkeys(("queued", "started", "running", "paused", "ending"), 0)
     events, size, pending, silence = tally.events, tally.bytes, 0, 0.0
     lags: list[int] = []
     for seen in tuple(witness.live.values()):
@@ -140,6 +144,13 @@ def _seen(tally: Tally, witness: Witness) -> Found:
         "tidelog_viewers": {(): len(lags)},
         "tidelog_viewers_behind": {(): sum(lag > BEHIND for lag in lags)},
         "tidelog_viewer_lag_events": {(): max(lags, default=0)},
+    }
+
+
+def _admitted(admission: Admission) -> Found:
+    return {
+        "tidelog_refused_total": {(reason,): count for reason, count in admission.refused.items()},
+        "tidelog_viewers_admitted": {(): len(admission.viewers)},
     }
 
 

@@ -49,6 +49,8 @@ class Options(NamedTuple):
     """How often the source is tried, as long as it fails before its first event with what a provider may get over."""
     concurrent: bool = False
     """A run may join a thread in which another one is at work; else that is refused (`thread_busy`)."""
+    max_runs: int | None = None
+    """How many runs of this endpoint may live in the process, beside the limits of the `Tidelog`; more wait in the queue."""
     on_end: OnEnd | None = None
     """Called once with the `Ending` of each run, when that is stored, in the process that owns the run.
 
@@ -70,6 +72,7 @@ class OptionArgs(TypedDict, total=False):
     error_marker: str | None
     attempts: int
     concurrent: bool
+    max_runs: int | None
     on_end: OnEnd | None
     first_event_timeout: float
     gap_timeout: float
@@ -98,6 +101,8 @@ def make_options(limits: Limits, args: OptionArgs) -> Options:
         raise ValueError(f'on_leave={options.on_leave!r} is neither "continue" nor cancel_after(seconds).')
     if not 1 <= options.attempts <= MOST_ATTEMPTS:
         raise ValueError(f"attempts={options.attempts!r} is no number from 1 to {MOST_ATTEMPTS}.")
+    if options.max_runs is not None and options.max_runs < 1:
+        raise ValueError(f"max_runs={options.max_runs!r} is less than 1.")
     return options
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Final, NamedTuple, Protocol
 
 from starlette.datastructures import MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -22,7 +21,7 @@ from tidelog import events as e
 from tidelog.asking import head_of
 from tidelog.attempts import of_the_run
 from tidelog.cursor import Cursor, check_position
-from tidelog.errors import Gone, InvalidRequest, NotFound, Refused, TidelogError, TooLarge
+from tidelog.errors import Gone, InvalidRequest, NotFound, TidelogError, TooLarge
 from tidelog.head import Head, StoredRequest
 from tidelog.launch import Launch, Launched
 from tidelog.log import RUN_ID, Position, Record, run_log
@@ -32,10 +31,11 @@ from tidelog.server.access import Access, stored_query, target_of
 from tidelog.server.guard import check_start
 from tidelog.server.handlers import has_own_handler
 from tidelog.server.links import Links, route_of
-from tidelog.server.negotiate import Form, may_be_event_source, negotiate, resume_position
+from tidelog.server.negotiate import Form, negotiate, resume_position
 from tidelog.server.options import CancelAfter, Options
-from tidelog.server.status import json_response, problem, status_of
-from tidelog.server.view import LEFT, RETRY, Peer, View, ViewSettings
+from tidelog.server.refusal import STREAM_HEADERS, refusal
+from tidelog.server.status import json_response, status_of
+from tidelog.server.view import LEFT, Peer, View, ViewSettings
 from tidelog.transcript import Fold
 
 NO_STORE: Final = "private, no-store, no-transform"
@@ -43,6 +43,7 @@ REPEAT: Final = "tidelog.repeat"
 """The key in the ASGI scope of a request that is dispatched again."""
 
 
+QUEUED: Final = b'{"type":"run.state","state":"queued"'
 OF_THE_RUN: Final = (b'"attempt"', b'"run.state"')
 """One of these stands in what a run says of itself; elsewhere hardly ever."""
 NOBODY_WAITS: Final = 1 << 62
@@ -101,10 +102,7 @@ class TideResponse(Response):
         except TidelogError as error:
             if has_own_handler(scope, error):
                 raise
-            status, headers = _chosen(error)
-            busy = isinstance(error, Refused) and error.code == "overloaded"
-            refusal = come_back() if busy and may_be_event_source(scope) else problem(error, status, headers)
-            await refusal(scope, receive, send)
+            await refusal(scope, error)(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
@@ -114,14 +112,15 @@ class TideResponse(Response):
             return
         await self._edge.ready()
         check_start(scope, self._edge.origins)
-        await self._edge.access.caller(request)
+        caller = await self._edge.access.caller(request)
         resumed = resume_position(request)
         peer = Peer(receive)
         try:
-            if resumed is not None:
-                await self._attach(request, send, peer=peer, form=form, position=resumed)
-            else:
-                await self._start(request, send, peer=peer, form=form)
+            with self._edge.runner.admission.viewer(caller.name) if _stays(scope, form) else nullcontext():
+                if resumed is not None:
+                    await self._attach(request, send, peer=peer, form=form, position=resumed)
+                else:
+                    await self._start(request, send, peer=peer, form=form)
         finally:
             await peer.close()
 
@@ -163,6 +162,7 @@ class TideResponse(Response):
             self._opener, self._thread_of(request), principal, route_of(scope), stored,
             cancel_after=leave.seconds if isinstance(leave, CancelAfter) else None, limits=options.limits,
             said=self._said, concurrent=options.concurrent, attempts=options.attempts, on_end=options.on_end,
+            endpoint=scope.get("endpoint") or route_of(scope), max_runs=options.max_runs,
         )  # fmt: skip
         if repeat is not None:
             old, again = repeat.head, repeat.mode == "continue"
@@ -235,7 +235,8 @@ class _Answer:
                 await self._document(scope, send, peer, launched.run)
                 return
             if not form.dialect.in_band:
-                await self._wait(peer, options.status_hold, _has_event)
+                shows = not form.framing.media_type.startswith("text/plain")
+                await self._wait(peer, options.status_hold, _has_word if shows else _has_event)
                 await self._raise_early_failure(scope, launched.run)
             await self.stream(scope, send, peer=peer, position=0)
 
@@ -264,7 +265,7 @@ class _Answer:
         try:
             await self._wait(peer, None, folded)
         except TooLarge as error:
-            await _with(self._headers, problem(error))(scope, _no_receive, send)
+            await _with(self._headers, refusal(scope, error))(scope, _no_receive, send)
             return
         if peer.left:
             await LEFT(scope, _no_receive, send)
@@ -318,30 +319,15 @@ class EarlyFailure(TidelogError):
         self.__cause__ = cause
 
 
-def come_back() -> Response:
-    """What EventSource understands as overload: any status but 200 would end it for good (spec §5)."""
-    headers = {**STREAM_HEADERS, "Vary": "Accept"}
-    return Response(b"retry: %d\n\n" % random.randint(*RETRY), 200, headers, "text/event-stream")
+def _stays(scope: Scope, form: Form) -> bool:
+    """Whether the client stays to watch: who is told of a run and goes is no viewer."""
+    return form.kind != "async" and REPEAT not in scope
 
 
 def _with(headers: MutableHeaders, response: Response) -> Response:
     """The response with these headers beside its own; cookies may stand there more than once."""
     response.raw_headers.extend(headers.raw)
     return response
-
-
-def _chosen(error: TidelogError) -> tuple[int | None, Mapping[str, str]]:
-    """The status and headers that the application chose by raising an HTTPException."""
-    cause = error.__cause__
-    if isinstance(cause, HTTPException):
-        return cause.status_code, cause.headers or {}
-    return None, {}
-
-
-STREAM_HEADERS: Final = {
-    "Cache-Control": "private, no-cache, no-store, no-transform",
-    "X-Accel-Buffering": "no",
-}
 
 
 async def nothing_left(runner: Runner, run: str, position: int, form: Form) -> bool:
@@ -364,6 +350,11 @@ def _has_body(request: Request) -> bool:
 
 def _has_event(records: Sequence[Record], ended: bool) -> bool:
     return ended or any(record.seq > 1 and _is_first(record) for record in records)
+
+
+def _has_word(records: Sequence[Record], ended: bool) -> bool:
+    """Whether there is something to show: a place in the queue, too."""
+    return _has_event(records, ended) or any(record.data.startswith(QUEUED) for record in records)
 
 
 def _is_first(record: Record) -> bool:

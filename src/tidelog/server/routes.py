@@ -275,6 +275,7 @@ def _state(head: Head, tail: Tail) -> dict[str, Any]:
         "run": head.run,
         "thread": head.thread,
         "state": head.state,
+        "position": head.position,
         "last_seq": tail.last,
         "epoch": tail.epoch,
         "outcome": head.outcome,

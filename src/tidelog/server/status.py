@@ -29,6 +29,8 @@ STATUS: Final[Mapping[str, int]] = {
     "cursor_ahead": 410,
     "too_large": 413,
     "rate_limited": 429,
+    "too_many_runs": 429,
+    "too_many_viewers": 429,
     "internal": 500,
     "provider_error": 502,
     "overloaded": 503,

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tidelog import registry
 from tidelog.cursor import Cursor
-from tidelog.errors import TidelogError
+from tidelog.errors import Overloaded, TidelogError
 from tidelog.head import Head
 from tidelog.log import Tail, run_log
 from tidelog.seams import BATCH_BYTES
 from tidelog.server.expiry import left_of
 from tidelog.server.negotiate import Form
-from tidelog.server.response import NO_STORE, STREAM_HEADERS, Edge, nothing_left
+from tidelog.server.refusal import STREAM_HEADERS, refusal
+from tidelog.server.response import NO_STORE, Edge, nothing_left
 from tidelog.server.status import problem
 from tidelog.server.view import LEFT, Peer, View
 
@@ -44,16 +48,25 @@ class CursorResponse(Response):
         peer = Peer(receive)
         try:
             self._wait = None if self._wait is None else left_of(scope, self._wait)
-            response = await self._document(peer, headers, sse=sse)
-            if response is not None:
-                response.raw_headers.extend(headers.raw)
-                await response(scope, _silent, send)
-            else:
-                headers.update(STREAM_HEADERS if sse else {"X-Accel-Buffering": "no"})
-                view = View(self._edge.runner, self._head, self._form, self._edge.view_settings)
-                await view.serve(scope, send, peer=peer, position=self._after, headers=headers)
+            with self._counted((await self._edge.access.caller(HTTPConnection(scope))).name):
+                response = await self._document(peer, headers, sse=sse)
+                if response is not None:
+                    response.raw_headers.extend(headers.raw)
+                    await response(scope, _silent, send)
+                else:
+                    headers.update(STREAM_HEADERS if sse else {"X-Accel-Buffering": "no"})
+                    view = View(self._edge.runner, self._head, self._form, self._edge.view_settings)
+                    await view.serve(scope, send, peer=peer, position=self._after, headers=headers)
+        except Overloaded as error:
+            await refusal(scope, error)(scope, _silent, send)
         finally:
             await peer.close()
+
+    def _counted(self, principal: str | None) -> AbstractContextManager[None]:
+        """Room for one viewer more, if this is one: who asks for what there is now stays for nothing."""
+        if self._form.kind == "json" and not self._wait:
+            return nullcontext()
+        return self._edge.runner.admission.viewer(principal)
 
     async def _document(self, peer: Peer, headers: MutableHeaders, *, sse: bool) -> Response | None:
         """The answer where it is one document, a problem for a run that is dropped meanwhile; None where it is a stream."""

@@ -124,7 +124,7 @@ class Seen:
 
     @property
     def state(self) -> str:
-        """`started`: there is no event yet; `running`, `paused` …; `ending`: decided, and not stored yet."""
+        """`queued`; `started`: there is no event yet; `running`, `paused` …; `ending`: decided, and not stored yet."""
         if self.run.outcome is not None:
             return "ending"
         if self.run.head.state != "running":
@@ -151,9 +151,9 @@ class Seen:
     def silence(self) -> float:
         """Seconds since its last event, or since it was created where there is none yet. An announced attempt is none.
 
-        A run that is paused is not silent: nobody expects anything of it.
+        A run that is paused or queued is not silent: nobody expects anything of it.
         """
-        if self.run.paused:
+        if self.run.paused or self.state == "queued":
             return 0.0
         return max(0.0, self.run.writer.age() if self._spoke else time.time() - self.run.head.created)
 

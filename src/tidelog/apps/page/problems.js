@@ -1,7 +1,7 @@
 // What went wrong, and what to do about it, in the language of the page. The server's own words follow where they say more.
 
 const KNOWN = [
-  "rate_limited", "overloaded", "provider_error", "timed_out", "interrupted", "internal", "store_unavailable", "too_large",
+  "rate_limited", "too_many_runs", "too_many_viewers", "overloaded", "provider_error", "timed_out", "interrupted", "internal", "store_unavailable", "too_large",
   "thread_busy", "not_repeatable", "not_found", "expired",
 ];
 

@@ -11,6 +11,7 @@ export function emptyRun(run) {
     text: "",
     data: {}, // the last one of each name
     progress: null, // the last one
+    queued: null, // its place in the queue, while it waits there
     finish: null,
     outcome: null,
     error: null,
@@ -47,6 +48,7 @@ const FOLDS = {
   },
   "run.state": (state, frame) => {
     state.doing = frame.state;
+    state.queued = frame.position ?? null;
   },
   "text.snapshot": addText,
   "text.delta": addText,

@@ -157,6 +157,7 @@ export class Turn {
     const [say, state] = [this.#say, this.#state];
     if (this.#link) return say(this.#link);
     if (this.phase === "thinking" && state?.progress?.task === "attempt") return say("attempt", state.progress.done, state.progress.note ?? "");
+    if (this.phase === "thinking" && state?.queued) return say("queued", state.queued - 1);
     if (this.phase === "thinking") return say(`thinking_${this.mode}`);
     if (this.phase === "using") return say("using", working(state).name);
     return say(this.phase, error?.message ?? "");
