@@ -42,6 +42,9 @@ def serve(
         str | None,
         typer.Option(help="Language model of the built-in applications.", show_default=False),
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that serve, on one file. [1]", min=1, show_default=False)
+    ] = None,
     log_format: Annotated[Literal["text", "json"], typer.Option(help="How the log is written to stderr.")] = "text",
 ) -> None:
     """Serve your application, or the built-in ones. The first Ctrl-C lets live runs finish, the second does not."""
@@ -49,7 +52,7 @@ def serve(
     from tidelog.cli.trouble import told
 
     with told():
-        given = {"host": host, "port": port, "store": store, "docs": docs, "model": model}
+        given = {"host": host, "port": port, "store": store, "docs": docs, "model": model, "workers": workers}
         given = {name: value for name, value in given.items() if value is not None}
         serving.serve(target, given, log_format=log_format)
 

@@ -10,8 +10,10 @@ import logging
 import os
 import re
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -25,7 +27,7 @@ from tidelog.auth.keys import parse_keys
 from tidelog.cli.trouble import Trouble
 from tidelog.errors import TidelogError
 from tidelog.server import serve as server
-from tidelog.server import settings
+from tidelog.server import settings, workers
 from tidelog.server.app import Tidelog
 from tidelog.server.logs import JsonLines
 
@@ -40,6 +42,7 @@ class Target(NamedTuple):
 
     app: Any
     stores: tuple[str, ...]
+    drain_timeout: float
     answering: Callable[[], str] | None = None
 
 
@@ -48,38 +51,61 @@ def serve(target: str | None, given: Mapping[str, Any], *, log_format: LogFormat
 
     Raises `Trouble`, and `TidelogError` for an application that does not start.
     """
-    chosen = _settings(given)
-    os.environ[settings.PREFIX + "STORE"] = chosen.store
-    _log(chosen.log_level, log_format)
-    if target is None:
-        found = _built_in(chosen)
-    elif ours := next((name for name in ("docs", "model") if name in given), None):
-        raise Trouble(f"--{ours} is for the built-in applications: leave it out, or leave out your own.", 2)
-    elif chosen.api_keys is not None:
-        raise Trouble(
-            f"{settings.PREFIX}API_KEYS is for the built-in applications: yours has Tidelog(principal=api_keys(...)).",
-            2,
-        )
-    else:
-        found = _load(target)
-        if "store" in given and found.stores and chosen.store not in found.stores:
-            raise Trouble(f"--store has no effect: {target} names its own store, {found.stores[0]}.", 2)
-    watched = Watched(found.app, lambda: _line(chosen, found), log_format=log_format)
+    chosen = _prepared(given, log_format)
+    if chosen.workers > 1:
+        _serve_by_many(target, chosen, given, log_format)
+        return
+    found = _found(target, chosen, given)
+    _serve(found, _listen(chosen), log_format, lambda: _say_up(_line(chosen, found), log_format))
+
+
+def _serve(found: Target, sock: socket.socket, log_format: LogFormat, up: Callable[[], None]) -> None:
+    watched = Watched(found.app, up, log_format=log_format)
     try:
-        server.serve(watched, host=chosen.host, port=chosen.port)
-    except OSError as error:
-        raise Trouble(_cannot_listen(error, chosen)) from None
+        server.serve(watched, sock)
     except SystemExit:  # uvicorn's word for an application that did not start
         watched.check()
         raise
 
 
+def _serve_by_many(
+    target: str | None, chosen: settings.Settings, given: Mapping[str, Any], log_format: LogFormat
+) -> None:
+    if not hasattr(os, "setsid"):
+        raise Trouble("This system has no process groups: serve with one worker.", 2)
+    work = partial(_work, target, dict(given), log_format)
+    many = workers.Workers(work, _listen(chosen), chosen.workers, up=lambda up: _say_up(up.line, log_format))
+    try:
+        many.run()
+    except workers.GivenUp as given_up:
+        raise Trouble(given_up.why.sentence, given_up.why.code) from None
+    except KeyboardInterrupt:
+        pass
+
+
+def _work(
+    target: str | None, given: Mapping[str, Any], log_format: LogFormat, sock: socket.socket, say: workers.Say
+) -> None:
+    """What one of several workers does."""
+    try:
+        chosen = _prepared(given, log_format)
+        found = _found(target, chosen, given)
+        _serve(found, sock, log_format, lambda: say(workers.Up(_line(chosen, found), found.drain_timeout)))
+    except Trouble as trouble:
+        say(workers.Refused(str(trouble), trouble.code))
+        sys.exit(trouble.code)
+    except TidelogError as error:
+        say(workers.Refused(str(error)))
+        sys.exit(1)
+
+
 class Watched:
     """The application, watched: a start that fails is told in a sentence, and a second Ctrl-C waits for no run."""
 
-    def __init__(self, app: Any, line: Callable[[], str], *, log_format: LogFormat = "text") -> None:
+    def __init__(self, app: Any, up: Callable[[], None], *, log_format: LogFormat = "text") -> None:
+        """`up` is called once, when the application has started."""
         self._app = app
-        self._line = line
+        self._tell = up
         self._log_format = log_format
         self._failed: BaseException | None = None
         self._interrupts = 0
@@ -128,11 +154,7 @@ class Watched:
 
     def _started(self) -> None:
         self._up = True
-        if self._log_format == "text":
-            typer.echo(self._line())
-            sys.stdout.flush()
-        else:
-            logging.getLogger("tidelog").info(self._line())
+        self._tell()
         task, loop, before = asyncio.current_task(), asyncio.get_running_loop(), signal.getsignal(signal.SIGINT)
 
         def heard(sig: int, frame: FrameType | None) -> None:
@@ -143,6 +165,14 @@ class Watched:
                 loop.call_soon_threadsafe(task.cancel)
 
         signal.signal(signal.SIGINT, heard)
+
+
+def _prepared(given: Mapping[str, Any], log_format: LogFormat) -> settings.Settings:
+    """The settings, once this process's store and log are set by them."""
+    chosen = _settings(given)
+    os.environ[settings.PREFIX + "STORE"] = chosen.store
+    _log(chosen.log_level, log_format)
+    return chosen
 
 
 def _settings(given: Mapping[str, Any]) -> settings.Settings:
@@ -175,6 +205,30 @@ def _format_all(log_format: LogFormat) -> None:
                 each.setFormatter(JsonLines())
 
 
+def _found(target: str | None, chosen: settings.Settings, given: Mapping[str, Any]) -> Target:
+    """The application; what was asked of it makes sense."""
+    if target is None:
+        found = _built_in(chosen)
+    elif ours := next((name for name in ("docs", "model") if name in given), None):
+        raise Trouble(f"--{ours} is for the built-in applications: leave it out, or leave out your own.", 2)
+    elif chosen.api_keys is not None:
+        raise Trouble(
+            f"{settings.PREFIX}API_KEYS is for the built-in applications: yours has Tidelog(principal=api_keys(...)).",
+            2,
+        )
+    else:
+        found = _load(target, chosen)
+        if "store" in given and found.stores and chosen.store not in found.stores:
+            raise Trouble(f"--store has no effect: {target} names its own store, {found.stores[0]}.", 2)
+    if chosen.workers > 1 and any(url.startswith("memory") for url in found.stores or (chosen.store,)):
+        raise Trouble(
+            f"{chosen.workers} workers cannot share a store in memory: name a file, sqlite:///file.db, "
+            "or serve with one worker.",
+            2,
+        )
+    return found
+
+
 def _built_in(chosen: settings.Settings) -> Target:
     if chosen.docs is not None and not Path(chosen.docs).exists():
         raise Trouble(f"There is no folder or file {chosen.docs}: --docs names your documents.", 2)
@@ -186,7 +240,7 @@ def _built_in(chosen: settings.Settings) -> Target:
     app = ours.make_app(
         chosen.store, chosen.docs, drain_timeout=chosen.drain_timeout, model=model, principal=_principal(chosen)
     )
-    return Target(app, (chosen.store,), lambda: str(ours.answering(app)))
+    return Target(app, (chosen.store,), chosen.drain_timeout, lambda: str(ours.answering(app)))
 
 
 def _principal(chosen: settings.Settings) -> Identify | None:
@@ -207,7 +261,7 @@ def _principal(chosen: settings.Settings) -> Identify | None:
         raise Trouble(f"{name}: {error if isinstance(error, ValueError) else error.strerror}", 2) from None
 
 
-def _load(target: str) -> Target:
+def _load(target: str, chosen: settings.Settings) -> Target:
     """The application that `module:name` names. Without `name` it is `app`; it may be a function that makes one."""
     name, _, attribute = target.partition(":")
     sys.path.insert(0, "")
@@ -223,8 +277,9 @@ def _load(target: str) -> Target:
         found = found()
     if not callable(found):
         raise Trouble(f"{target} is no application: it is {type(found).__name__}.", 2)
-    stores = (each.store_url for each in vars(module).values() if isinstance(each, Tidelog))
-    return Target(found, tuple(dict.fromkeys(stores)))
+    tides = [each for each in vars(module).values() if isinstance(each, Tidelog)]
+    drain_timeout = max((each.drain_timeout for each in tides), default=chosen.drain_timeout)
+    return Target(found, tuple(dict.fromkeys(each.store_url for each in tides)), drain_timeout)
 
 
 def _module(name: str) -> ModuleType:
@@ -239,10 +294,19 @@ def _module(name: str) -> ModuleType:
         raise Trouble(f"There is no module {name!r} in {Path.cwd()} or among the installed packages.", 2) from None
 
 
+def _say_up(line: str, log_format: LogFormat) -> None:
+    if log_format == "text":
+        typer.echo(line)
+        sys.stdout.flush()
+    else:
+        logging.getLogger("tidelog").info(line)
+
+
 def _line(chosen: settings.Settings, found: Target) -> str:
     """Where it is, who answers, and what is kept."""
     answering = f"{found.answering()}; " if found.answering is not None else ""
-    return f"tidelog on {_url(chosen)} - {answering}{_kept(found.stores)}{_open(chosen, found)}. Ctrl-C ends it."
+    by = f"{chosen.workers} workers; " if chosen.workers > 1 else ""
+    return f"tidelog on {_url(chosen)} - {by}{answering}{_kept(found.stores)}{_open(chosen, found)}. Ctrl-C ends it."
 
 
 def _open(chosen: settings.Settings, found: Target) -> str:
@@ -273,10 +337,13 @@ def _url(chosen: settings.Settings) -> str:
     return f"http://{host}:{chosen.port}"
 
 
-def _cannot_listen(error: OSError, chosen: settings.Settings) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"Port {chosen.port} of {chosen.host} is in use: choose another with --port."
-    return f"Cannot listen on {chosen.host} port {chosen.port}: {error.strerror or error}."
+def _listen(chosen: settings.Settings) -> socket.socket:
+    try:
+        return server.listen(chosen.host, chosen.port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise Trouble(f"Port {chosen.port} of {chosen.host} is in use: choose another with --port.") from None
+        raise Trouble(f"Cannot listen on {chosen.host} port {chosen.port}: {error.strerror or error}.") from None
 
 
 def _not_failed(record: logging.LogRecord) -> bool:

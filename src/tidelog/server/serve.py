@@ -47,12 +47,11 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def serve(target: Any, *, host: str, port: int, log_level: str = "warning", factory: bool = False) -> None:
-    """Serve an application, or `module:name` of one, until SIGTERM or Ctrl-C; return when it has shut down."""
-    sock = listen(host, port)
+def serve(target: Any, sock: socket.socket, *, log_level: str = "warning") -> None:
+    """Serve an application on a socket of `listen`, until SIGTERM or Ctrl-C; return when it has shut down."""
     with contextlib.closing(sock):
         config = uvicorn.Config(
-            target, factory=factory, log_level=log_level, access_log=False, http=Protocol, loop="auto", backlog=BACKLOG,
+            target, log_level=log_level, access_log=False, http=Protocol, loop="auto", backlog=BACKLOG,
             ws_per_message_deflate=False, timeout_graceful_shutdown=STUCK_TIMEOUT, server_header=False,
         )  # fmt: skip
         config.load()

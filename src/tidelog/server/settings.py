@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tidelog.errors import InvalidRequest
@@ -22,6 +22,8 @@ class Settings(BaseSettings):
     """The URL of the store: `memory:` or `sqlite:///file.db`."""
     host: str = "127.0.0.1"
     port: int = 8000
+    workers: int = Field(default=1, ge=1)
+    """Processes that serve, all on one port and one store."""
     docs: str | None = None
     """A folder or file of documents for `/rag`."""
     model: str | None = None
