@@ -1,4 +1,6 @@
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import apsw
@@ -34,7 +36,7 @@ def test_what_is_put_is_there_when_it_is_opened_again(tmp_path: Path) -> None:
     first.close()
     again = Shelf(place)
     assert again.list() == [Kept("a.md", "B", 2, 2.0), Kept("论文.pdf", "Paper", 99, 12.5)]
-    assert list(again.documents()) == [Document("a.md", "B", "b"), paper]
+    assert [again.document(name) for name in ("a.md", "论文.pdf", "b.md")] == [Document("a.md", "B", "b"), paper, None]
     again.close()
 
 
@@ -91,3 +93,35 @@ def test_pages_are_plain_json() -> None:
     shelf.put(Document("a", "", "x", (0, 1)), size=1, at=1.0)
     assert json.loads(shelf._row("SELECT pages FROM documents")[0]) == [0, 1]
     shelf.close()
+
+
+def test_many_may_open_a_new_file_at_once(tmp_path: Path) -> None:
+    """Whoever is first makes it; all keep what they are given."""
+    gate = threading.Barrier(8)
+
+    def opened(number: int) -> Shelf:
+        gate.wait()
+        shelf = Shelf(str(tmp_path / "d.db"))
+        shelf.put(Document(f"{number}.md", "T", "text"), size=1, at=1.0)
+        return shelf
+
+    with ThreadPoolExecutor(8) as pool:
+        shelves = list(pool.map(opened, range(8)))
+    for shelf in shelves:
+        assert [one.name for one in shelf.list()] == [f"{number}.md" for number in range(8)]
+        shelf.close()
+
+
+def test_its_version_tells_of_every_change_of_whoever(tmp_path: Path) -> None:
+    mine, other = (Shelf(str(tmp_path / "d.db")) for _ in range(2))
+    seen = [mine.version()]
+    other.put(Document("a.md", "A", "a"), size=1, at=1.0)
+    seen.append(mine.version())
+    mine.put(Document("a.md", "B", "b"), size=1, at=2.0)
+    seen.append(mine.version())
+    other.drop("a.md")
+    seen.append(mine.version())
+    assert len(set(seen)) == 4
+    assert mine.version() == seen[-1]
+    mine.close()
+    other.close()

@@ -61,6 +61,27 @@ def names(server: Server) -> list[str]:
     return [one["name"] for one in server.client.get("/documents").json()["documents"]]
 
 
+# Several processes
+
+
+def test_what_one_process_takes_all_answer_from(tmp_path: Path) -> None:
+    """Two applications on one file, each with an index of its own."""
+    store, other = f"sqlite:///{tmp_path}/runs.db", GATE.replace(b"nine", b"ten")
+    with serve(make_app(store, str(CORPUS))) as one, serve(make_app(store, str(CORPUS))) as two:
+        assert uploaded(one, ("gate.md", GATE))["read"][0]["replaced"] is False
+        assert "opens at nine" in ask(two, "When does the copper gate open?")
+        assert uploaded(two, ("gate.md", other))["read"][0]["replaced"] is True
+        assert "opens at ten" in ask(one, "When does the copper gate open?")
+        assert names(one) == names(two) == ["gate.md"]
+        assert two.client.delete("/documents/gate.md").status_code == 204
+        assert "copper gate" not in ask(one, "When does the copper gate open?")
+        assert names(one) == []
+        counts = {server.client.get("/documents").json()["folder"]["count"] for server in (one, two)}
+        assert len(counts) == 1
+    with serve(make_app(store, str(CORPUS))) as again:
+        assert names(again) == []
+
+
 # Sent, read, asked
 
 

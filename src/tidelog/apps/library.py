@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -41,11 +41,19 @@ class Added(NamedTuple):
     replaced: bool
 
 
+class Held(NamedTuple):
+    """An uploaded document as the index has it."""
+
+    kept: Kept
+    entry: Entry
+
+
 class Library:
     """A folder or file of documents, and beside it those that are uploaded; tidelog's own where `docs` is None.
 
     Tidelog's own step aside as long as there are uploaded ones. `place` is where these are kept: a file, or None:
-    memory. Raises `TidelogError` if there is nothing at `docs`: a mistyped name should stop the server, not every
+    memory. Several processes may have one place: what is uploaded to one, or deleted there, the others know before
+    their next answer. Raises `TidelogError` if there is nothing at `docs`: a mistyped name should stop the server, not every
     answer.
     """
 
@@ -63,8 +71,10 @@ class Library:
         self.way = Way()
         """Reading gives way to whoever says here that it is needed."""
         self._uploaded = Index(way=self.way)
-        self._entries: dict[str, Entry] = {}
-        self._changing = threading.Lock()
+        self._held: dict[str, Held] = {}
+        self._version: tuple[int, int] | None = None
+        """That of the shelf which the index follows."""
+        self._following = threading.Lock()
         self._reader = ThreadPoolExecutor(READERS_AT_WORK, "tidelog-documents")
 
     @asynccontextmanager
@@ -87,7 +97,9 @@ class Library:
     async def index(self) -> Index:
         """The index to answer from, as soon as it is built. Raises `SourceError` in words that may be shown."""
         folder = await self._ready()
-        return self._uploaded if self._entries else folder
+        with _readable():
+            await asyncio.to_thread(self._follow, wait=False)
+        return self._uploaded if self._held else folder
 
     def state(self) -> dict[str, Any]:
         """`state`: reading, ready or failed; `count`: None until it is ready; `own`: whether they are tidelog's."""
@@ -95,11 +107,13 @@ class Library:
         if self._building is not None and self._building.done():
             state = "failed" if self._building.cancelled() or self._building.exception() else "ready"
         if state == "ready" and self._building is not None:
-            count = (self._uploaded if self._entries else self._building.result()).documents
-        return {"state": state, "count": count, "own": self._own and not self._entries}
+            count = (self._uploaded if self._held else self._building.result()).documents
+        return {"state": state, "count": count, "own": self._own and not self._held}
 
     async def kept(self) -> list[Kept]:
         """The uploaded documents, by name."""
+        if self.state()["state"] == "ready":
+            await asyncio.to_thread(self._follow, wait=False)
         return await asyncio.to_thread(self._opened().list)
 
     async def add(self, name: str, file: BinaryIO) -> Added:
@@ -124,10 +138,8 @@ class Library:
         """The index of the folder."""
         if self._building is None:
             raise SourceError("The documents are read when the application starts, and it has not started.")
-        try:
+        with _readable():
             return await asyncio.shield(self._building)
-        except OSError as error:
-            raise SourceError(f"The documents cannot be read: {error.strerror or error}.") from error
 
     def _build(self) -> Index:
         skipped: list[Skipped] = []
@@ -137,10 +149,36 @@ class Library:
             self.skipped = skipped
             _tell_skipped(skipped)
             self._uploaded = index
-        for document in self._opened().documents():
-            self._check_open()
-            self._entries[document.path] = self._uploaded.add(document)
+        self._follow()
         return index
+
+    def _follow(self, *, wait: bool = True) -> None:
+        """Bring the index to what is kept, whoever has changed it. Not to wait is for those who can answer from what there is
+        while somebody else is at it."""
+        shelf = self._opened()
+        if (not wait and shelf.version() == self._version) or not self._following.acquire(wait):
+            return
+        try:
+            version = shelf.version()
+            if version != self._version:
+                kept = {one.name: one for one in shelf.list()}
+                for name in [name for name in self._held if name not in kept]:
+                    self._uploaded.remove(self._held.pop(name).entry)
+                for one in kept.values():
+                    self._check_open()
+                    self._take(one)
+                self._version = version
+        finally:
+            self._following.release()
+
+    def _take(self, one: Kept) -> None:
+        old = self._held.get(one.name)
+        if old is not None and old.kept == one:
+            return
+        document = self._opened().document(one.name)
+        if document is not None:  # else it was deleted meanwhile: another version
+            entry = self._uploaded.add(document, instead_of=None if old is None else old.entry)
+            self._held[one.name] = Held(one, entry)
 
     def _documents(self, skipped: list[Skipped]) -> Iterator[Document]:
         for root in self._roots:
@@ -155,22 +193,18 @@ class Library:
         file.seek(0)
         data = file.read()
         document = read_document(name, data)
-        with self._changing:
-            if given_up.is_set():
-                raise Unreadable("the run was stopped")
-            self._check_open()
-            self._opened().put(document, size=len(data), at=time.time())
-            old = self._entries.get(name)
-            entry = self._entries[name] = self._uploaded.add(document, instead_of=old)
-        return Added(name, document.title, len(entry.numbers), old is not None)
+        if given_up.is_set():
+            raise Unreadable("the run was stopped")
+        self._check_open()
+        replaced = self._opened().put(document, size=len(data), at=time.time())
+        self._follow()
+        held = self._held.get(name)  # unless it was deleted as soon as it was there
+        return Added(name, document.title, 0 if held is None else len(held.entry.numbers), replaced)
 
     def _drop(self, name: str) -> bool:
-        with self._changing:
-            there = self._opened().drop(name)
-            entry = self._entries.pop(name, None)
-            if entry is not None:
-                self._uploaded.remove(entry)
-            return there
+        there = self._opened().drop(name)
+        self._follow()
+        return there
 
     def _check_open(self) -> None:
         if self._closing.is_set():
@@ -183,6 +217,14 @@ class Library:
     def _told(self, building: asyncio.Task[Index]) -> None:
         if not building.cancelled() and (error := building.exception()) and not isinstance(error, InterruptedError):
             log.error("the documents cannot be read", exc_info=error)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SourceError(f"The documents cannot be read: {error.strerror or error}.") from error
 
 
 def _tell_skipped(skipped: list[Skipped]) -> None:

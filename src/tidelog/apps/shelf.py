@@ -1,6 +1,7 @@
 """Where uploaded documents stay: a SQLite database of their texts, beside the file of the runs or in memory.
 
-The index is not kept: it is made anew from the texts when the application starts. What is deleted is overwritten
+Several processes may have it open; `version` tells each what the others do. The index is not kept: every process makes it
+from the texts. What is deleted is overwritten
 (`secure_delete`) and the file shrinks. Names are only keys in a table and never become the name of a file.
 """
 
@@ -28,6 +29,7 @@ BUSY: Final = 5.0
 
 _APPLICATION: Final = 0x74646F63
 _VERSION: Final = 1
+_NOTHING: Final = (0, 0)
 _IN_MEMORY: Final = ":memory:"
 _SETTINGS: Final = "PRAGMA secure_delete=ON; PRAGMA auto_vacuum=FULL; PRAGMA synchronous=FULL"
 _SCHEMA: Final = f"""
@@ -80,19 +82,21 @@ class Shelf:
             self._database.set_busy_timeout(int(BUSY * 1000))
             self._open(place)
 
-    def put(self, document: Document, *, size: int, at: float) -> None:
-        """Keep a document under its path, in the place of the one of that name. Raises `Full`."""
+    def put(self, document: Document, *, size: int, at: float) -> bool:
+        """Keep a document under its path, in the place of the one of that name; whether there was one. Raises `Full`."""
         held = len(document.text.encode())
         with self._transaction():
             count, others = self._row(
                 "SELECT count(*), coalesce(sum(held), 0) FROM documents WHERE name <> ?", document.path
             )
+            old = self._row("SELECT 1 FROM documents WHERE name = ?", document.path)
             if count >= MAX_DOCUMENTS:
                 raise Full(f"{MAX_DOCUMENTS} documents are kept already: delete one first")
             if others + held > MAX_TEXT_BYTES:
                 raise Full(f"the documents would hold more than {MAX_TEXT_BYTES} bytes of text: delete one first")
             row = (document.path, document.title, document.text, json.dumps(document.pages), size, held, at)
             self._database.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            return old is not None
 
     def drop(self, name: str) -> bool:
         """Delete a document, every byte; whether there was one."""
@@ -100,19 +104,22 @@ class Shelf:
             self._database.execute("DELETE FROM documents WHERE name = ?", (name,))
             return self._database.changes() > 0
 
+    def version(self) -> tuple[int, int]:
+        """Another one after every change of what is kept, in whatever process."""
+        with _told(), self._lock:
+            return self._row("PRAGMA data_version")[0], self._database.total_changes()
+
     def list(self) -> list[Kept]:
         """What is kept, by name."""
-        with self._lock:
+        with _told(), self._lock:
             rows: Any = self._database.execute("SELECT name, title, bytes, at FROM documents ORDER BY name").fetchall()
         return [Kept(*row) for row in rows]
 
-    def documents(self) -> Iterator[Document]:
-        """All documents, one at a time."""
-        for kept in self.list():
-            with self._lock:
-                row = self._row("SELECT title, text, pages FROM documents WHERE name = ?", kept.name)
-            if row is not None:
-                yield Document(kept.name, row[0], row[1], tuple(json.loads(row[2])))
+    def document(self, name: str) -> Document | None:
+        """The document of this name."""
+        with _told(), self._lock:
+            row = self._row("SELECT title, text, pages FROM documents WHERE name = ?", name)
+        return None if row is None else Document(name, row[0], row[1], tuple(json.loads(row[2])))
 
     def close(self) -> None:
         """Close the database; any later call raises apsw.ConnectionClosedError."""
@@ -120,21 +127,36 @@ class Shelf:
             self._database.close()
 
     def _open(self, place: str) -> None:
-        found = self._row("PRAGMA application_id")[0], self._row("PRAGMA user_version")[0]
-        if found not in ((0, 0), (_APPLICATION, _VERSION)):
+        self._check(place)
+        self._database.execute(_SETTINGS).fetchall()
+        with self._immediate():
+            if self._check(place) == _NOTHING:  # another process may have been quicker
+                self._database.execute(_SCHEMA).fetchall()
+
+    def _check(self, place: str) -> tuple[int, int]:
+        found: tuple[int, int] = self._row("PRAGMA application_id")[0], self._row("PRAGMA user_version")[0]
+        if found not in (_NOTHING, (_APPLICATION, _VERSION)):
             raise TidelogError(
                 f"{place} holds no uploaded documents, or those of another version of tidelog.",
                 code="store_unavailable",
             )
-        self._database.execute(_SETTINGS).fetchall()
-        if found == (0, 0):
-            with self._database:
-                self._database.execute(_SCHEMA).fetchall()
+        return found
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _told(), self._lock, self._database:
+        with _told(), self._lock, self._immediate():
             yield
+
+    @contextmanager
+    def _immediate(self) -> Iterator[None]:
+        """A transaction that waits for other processes at its beginning: one that reads first and then writes could not."""
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
 
     def _row(self, statement: str, *bound: Any) -> Any:
         return self._database.execute(statement, bound).fetchone()
