@@ -72,8 +72,9 @@ class Library:
         """Reading gives way to whoever says here that it is needed."""
         self._uploaded = Index(way=self.way)
         self._held: dict[str, Held] = {}
-        self._version: tuple[int, int] | None = None
-        """That of the shelf which the index follows."""
+        self._version: int | None = None
+        """What the index has of the shelf that others change; what this process changes it takes over by itself."""
+        self._catching_up: asyncio.Task[None] | None = None
         self._following = threading.Lock()
         self._reader = ThreadPoolExecutor(READERS_AT_WORK, "tidelog-documents")
 
@@ -90,7 +91,7 @@ class Library:
             yield
         finally:
             self._closing.set()
-            await asyncio.wait([self._building])
+            await asyncio.wait([self._building, *filter(None, [self._catching_up])])
             await asyncio.to_thread(self._reader.shutdown, cancel_futures=True)
             self._shelf.close()
 
@@ -98,7 +99,7 @@ class Library:
         """The index to answer from, as soon as it is built. Raises `SourceError` in words that may be shown."""
         folder = await self._ready()
         with _readable():
-            await asyncio.to_thread(self._follow, wait=False)
+            await self._caught_up()
         return self._uploaded if self._held else folder
 
     def state(self) -> dict[str, Any]:
@@ -113,7 +114,7 @@ class Library:
     async def kept(self) -> list[Kept]:
         """The uploaded documents, by name."""
         if self.state()["state"] == "ready":
-            await asyncio.to_thread(self._follow, wait=False)
+            await self._caught_up()
         return await asyncio.to_thread(self._opened().list)
 
     async def add(self, name: str, file: BinaryIO) -> Added:
@@ -152,24 +153,26 @@ class Library:
         self._follow()
         return index
 
-    def _follow(self, *, wait: bool = True) -> None:
-        """Bring the index to what is kept, whoever has changed it. Not to wait is for those who can answer from what there is
-        while somebody else is at it."""
+    async def _caught_up(self) -> None:
+        """Until the index has what others had changed by now. However many wait for it, one thread does it."""
+        while await asyncio.to_thread(self._opened().version) != self._version:
+            if self._catching_up is None or self._catching_up.done():
+                self._catching_up = asyncio.create_task(asyncio.to_thread(self._follow))
+                self._catching_up.add_done_callback(_heard)  # whoever waited may have left
+            await asyncio.shield(self._catching_up)
+
+    def _follow(self) -> None:
+        """Bring the index to what is kept, whoever has changed it."""
         shelf = self._opened()
-        if (not wait and shelf.version() == self._version) or not self._following.acquire(wait):
-            return
-        try:
+        with self._following:
             version = shelf.version()
-            if version != self._version:
-                kept = {one.name: one for one in shelf.list()}
-                for name in [name for name in self._held if name not in kept]:
-                    self._uploaded.remove(self._held.pop(name).entry)
-                for one in kept.values():
-                    self._check_open()
-                    self._take(one)
-                self._version = version
-        finally:
-            self._following.release()
+            kept = {one.name: one for one in shelf.list()}
+            for name in [name for name in self._held if name not in kept]:
+                self._uploaded.remove(self._held.pop(name).entry)
+            for one in kept.values():
+                self._check_open()
+                self._take(one)
+            self._version = version
 
     def _take(self, one: Kept) -> None:
         old = self._held.get(one.name)
@@ -217,6 +220,11 @@ class Library:
     def _told(self, building: asyncio.Task[Index]) -> None:
         if not building.cancelled() and (error := building.exception()) and not isinstance(error, InterruptedError):
             log.error("the documents cannot be read", exc_info=error)
+
+
+def _heard(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 @contextmanager

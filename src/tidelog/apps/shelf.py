@@ -104,10 +104,10 @@ class Shelf:
             self._database.execute("DELETE FROM documents WHERE name = ?", (name,))
             return self._database.changes() > 0
 
-    def version(self) -> tuple[int, int]:
-        """Another one after every change of what is kept, in whatever process."""
+    def version(self) -> int:
+        """Another one after every change that others have made, in this process or in another."""
         with _told(), self._lock:
-            return self._row("PRAGMA data_version")[0], self._database.total_changes()
+            return int(self._row("PRAGMA data_version")[0])
 
     def list(self) -> list[Kept]:
         """What is kept, by name."""
