@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 import typer.main
+import uvicorn
 from tests.test_cli import PATIENCE, Server, serving, until
 
 import tidelog
@@ -255,6 +256,14 @@ class TestExamples:
             name, *arguments = line.partition("#")[0].split()[1:]
             group.commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
 
+    def test_the_commands_of_several_processes(self) -> None:
+        ours = typer.main.get_command(cli.app).commands["serve"]  # type: ignore[attr-defined]
+        for line in (EXAMPLES / "workers.sh").read_text(encoding="utf-8").splitlines():
+            command = line.partition("#")[0].removeprefix("tidelog serve ")
+            asked = uvicorn.main if command.startswith("uvicorn ") else ours
+            context = asked.make_context("", command.removeprefix("uvicorn ").split())
+            assert context.params["workers"] == 4
+
     def test_make_has_the_targets(self) -> None:
         makefile = page("Makefile")
         for line in (EXAMPLES / "start.sh").read_text(encoding="utf-8").splitlines():
@@ -272,12 +281,17 @@ class TestExamples:
             empty = client.post("/summary", files={"file": ("a.txt", b"")}, headers={"X-User": "ann"})
             assert (empty.status_code, empty.json()["detail"]) == (400, "The file is empty.")
 
-    def test_nginx_takes_the_snippet(self, tmp_path: Path) -> None:
-        snippet = (EXAMPLES / "nginx.conf").read_text(encoding="utf-8")
-        assert snippet.count("{") == snippet.count("}") == 1
+    @pytest.mark.parametrize(
+        ("name", "around"),
+        [("nginx.conf", "server {{ listen 127.0.0.1:1; {} }}"), ("nginx_rolling.conf", "{}")],
+        ids=["nginx", "rolling"],
+    )
+    def test_nginx_takes_the_snippet(self, tmp_path: Path, name: str, around: str) -> None:
+        snippet = (EXAMPLES / name).read_text(encoding="utf-8")
+        assert snippet.count("{") == snippet.count("}")
         if nginx := shutil.which("nginx"):
             config = tmp_path / "nginx.conf"
-            config.write_text(f"pid {tmp_path}/pid; events {{}} http {{ server {{ listen 127.0.0.1:1; {snippet} }} }}")
+            config.write_text(f"pid {tmp_path}/pid; events {{}} http {{ {around.format(snippet)} }}")
             done = subprocess.run([nginx, "-t", "-c", str(config)], capture_output=True, timeout=PATIENCE, check=False)
             assert done.returncode == 0, done.stderr.decode()
 

@@ -25,23 +25,39 @@ async def round_robin(ports: Sequence[int]) -> AsyncIterator[int]:
                     return await asyncio.open_connection("127.0.0.1", next(turns))
             await asyncio.sleep(PAUSE)
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        behind, to_behind = await backend()
         try:
-            behind, to_behind = await backend()
-            pumps = [asyncio.create_task(_pump(*each)) for each in ((reader, to_behind), (behind, writer))]
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-            for pump in pumps:
-                pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
-            to_behind.close()
+            async with asyncio.TaskGroup() as group:
+                pumps = [group.create_task(_pump(*each)) for each in ((reader, to_behind), (behind, writer))]
+                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+                for pump in pumps:
+                    pump.cancel()
         finally:
-            writer.close()
+            await closed(to_behind)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1024)
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.add(task := asyncio.current_task())
+        try:
+            await forward(reader, writer)
+        finally:
+            await closed(writer)
+            connections.discard(task)
+
+    connections: set[asyncio.Task[None] | None] = set()
+    server = await asyncio.start_server(take, "127.0.0.1", 0, backlog=1024)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        await asyncio.gather(*filter(None, connections))
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    """Close it, and wait until it is."""
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

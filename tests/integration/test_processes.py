@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -125,6 +126,28 @@ def test_killed_under_load(tmp_path: Path) -> None:
             processes.append(start(tmp_path))
         again = {run: check_kept(tmp_path, processes[-1].url, run) for run in outcomes}
     assert again == outcomes, "an ending is final"
+
+
+def test_a_frozen_process_is_fenced(tmp_path: Path) -> None:
+    """What it owned is ended for it, and stays as it was ended when it comes back; new runs it may own."""
+    with crowd(tmp_path, 2) as (frozen, other):
+        runs = [launch(frozen.url) for _ in range(5)]
+        with watch(f"{other.url}/runs/{runs[0]}/events") as viewer:
+            viewer.read(3)
+            frozen.signal(signal.SIGSTOP)
+            assert viewer.rest()[-1].json["outcome"] == "interrupted"
+        for run in runs:
+            until(lambda run=run: state(other.url, run)["state"] == "ended")
+        before = [state(other.url, run) for run in runs]
+        assert {(each["outcome"], each["epoch"]) for each in before} == {("interrupted", 2)}
+        frozen.signal(signal.SIGCONT)
+        new = launch(frozen.url)
+        with watch(f"{other.url}/runs/{new}/events") as viewer:
+            viewer.read(3)
+            assert stop(other.url, new) == "stopped"
+        for run, was in zip(runs, before, strict=True):
+            assert state(frozen.url, run) == state(other.url, run) == was
+            assert check_kept(tmp_path, frozen.url, run) == "interrupted"
 
 
 @pytest.mark.soak

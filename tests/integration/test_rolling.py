@@ -13,7 +13,7 @@ import h11
 import pytest
 from tests.conftest import count
 from tests.integration.crowd import TIMEOUT, check_kept, crowd, quantiles, start
-from tests.integration.proxy import PIECE, round_robin
+from tests.integration.proxy import PIECE, closed, round_robin
 
 from tidelog.testing import Process
 from tidelog.testing.frames import Frame, Parser
@@ -83,12 +83,12 @@ class Browser:
         except (ConnectionError, h11.RemoteProtocolError):
             pass  # it broke off
         finally:
-            writer.close()
+            await closed(writer)
 
     def _take(self, question: Question, event: Any, parser: Parser) -> None:
         if isinstance(event, h11.Response):
             assert event.status_code == 200, event
-            question.run = dict(event.headers)[b"run-id"].decode()
+            question.run = dict(event.headers).get(b"run-id", b"").decode()  # none: it goes, and starts nothing
             return
         frames = [frame for frame in parser.feed(bytes(event.data)) if frame.json["type"] != "reconnect"]
         question.retry = question.retry if parser.retry is None else parser.retry / 1000
