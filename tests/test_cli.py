@@ -86,6 +86,33 @@ async def failing():
 '''
 
 
+SLOW = """
+import asyncio
+import os
+import socket
+from contextlib import asynccontextmanager
+from pathlib import Path
+from fastapi import FastAPI
+from tidelog import Tidelog
+
+@asynccontextmanager
+async def lifespan(app):
+    Path("starting").touch()
+    while not Path("gate").exists():
+        await asyncio.sleep(0.02)
+    with socket.socket() as sock:
+        if "TAKE" in os.environ:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("127.0.0.1", int(os.environ["TAKE"])))
+            sock.listen()
+        yield
+
+app = FastAPI(lifespan=lifespan)
+tide = Tidelog()
+app.include_router(tide.router)
+"""
+
+
 class Server:
     """`tidelog serve app:app` in a folder of its own. It can be stopped and started again at the same port."""
 
@@ -246,6 +273,33 @@ class TestServe:
         code, out, err = run("serve", "app:app", "--store", "memory:", "--port", str(server.port), folder=tmp_path)
         assert (code, out) == (1, "")
         assert err == f"tidelog: Port {server.port} of 127.0.0.1 is in use: choose another with --port.\n"
+
+    @pytest.mark.parametrize("workers", ["1", "2"])
+    def test_takes_no_connection_before_it_can_answer(self, tmp_path: Path, workers: str) -> None:
+        """So that a balancer gives it to another process."""
+        (tmp_path / "slow.py").write_text(SLOW, encoding="utf-8")
+        port = free_port()
+        command = ("serve", "slow:app", "--port", str(port), "--workers", workers)
+        with popen(command, tmp_path, stderr=subprocess.STDOUT) as process:
+            try:
+                until((tmp_path / "starting").exists)
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection(("127.0.0.1", port), PATIENCE)
+                (tmp_path / "gate").touch()
+                assert process.stdout is not None
+                assert process.stdout.readline().startswith("tidelog on ")
+                assert httpx2.get(f"http://127.0.0.1:{port}/healthz", timeout=PATIENCE).status_code == 200
+            finally:
+                process.terminate()
+                process.communicate(timeout=PATIENCE)
+
+    def test_port_that_somebody_else_takes_meanwhile(self, tmp_path: Path) -> None:
+        (tmp_path / "slow.py").write_text(SLOW, encoding="utf-8")
+        (tmp_path / "gate").touch()
+        port = free_port()
+        code, out, err = run("serve", "slow:app", "--port", str(port), folder=tmp_path, TAKE=str(port))
+        assert (code, out) == (1, "")
+        assert err == f"tidelog: Port {port} of 127.0.0.1 is in use: choose another with --port.\n"
 
     @pytest.mark.parametrize(
         ("arguments", "env", "code", "words"),

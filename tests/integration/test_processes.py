@@ -157,9 +157,7 @@ def test_with_the_default_patience(tmp_path: Path) -> None:
         pytest.skip("takes 10 s: with SOAK=1")
     env = {"APP_STORE": f"sqlite:///{tmp_path}/logs.db", "APP_LEASE_PATIENCE": "8"}
     with crowd(tmp_path, 2, env=env) as (owner, other):
-        viewer = watch(f"{owner.url}/numbers")
-        viewer.read(3)
-        far = watch(f"{other.url}/runs/{viewer.run}/events", timeout=TIMEOUT)
+        far = watch(f"{other.url}/runs/{launch(owner.url)}/events", timeout=TIMEOUT)
         far.read(3)
         begun = time.monotonic()
         owner.kill()

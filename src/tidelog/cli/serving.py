@@ -12,7 +12,8 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -56,10 +57,17 @@ def serve(target: str | None, given: Mapping[str, Any], *, log_format: LogFormat
         _serve_by_many(target, chosen, given, log_format)
         return
     found = _found(target, chosen, given)
-    _serve(found, _listen(chosen), log_format, lambda: _say_up(_line(chosen, found), log_format))
+    _serve(found, chosen, _bind(chosen), log_format, lambda: _say_up(_line(chosen, found), log_format))
 
 
-def _serve(found: Target, sock: socket.socket, log_format: LogFormat, up: Callable[[], None]) -> None:
+def _serve(
+    found: Target, chosen: settings.Settings, sock: socket.socket, log_format: LogFormat, say: Callable[[], None]
+) -> None:
+    def up() -> None:
+        with _trouble(chosen):
+            sock.listen(server.BACKLOG)  # the server would in a moment; whoever hears that it is up may connect at once
+        say()
+
     watched = Watched(found.app, up, log_format=log_format)
     try:
         server.serve(watched, sock)
@@ -74,7 +82,7 @@ def _serve_by_many(
     if not hasattr(os, "setsid"):
         raise Trouble("This system has no process groups: serve with one worker.", 2)
     work = partial(_work, target, dict(given), log_format)
-    many = workers.Workers(work, _listen(chosen), chosen.workers, up=lambda up: _say_up(up.line, log_format))
+    many = workers.Workers(work, _bind(chosen), chosen.workers, up=lambda up: _say_up(up.line, log_format))
     try:
         many.run()
     except workers.GivenUp as given_up:
@@ -90,7 +98,7 @@ def _work(
     try:
         chosen = _prepared(given, log_format)
         found = _found(target, chosen, given)
-        _serve(found, sock, log_format, lambda: say(workers.Up(_line(chosen, found), found.drain_timeout)))
+        _serve(found, chosen, sock, log_format, lambda: say(workers.Up(_line(chosen, found), found.drain_timeout)))
     except Trouble as trouble:
         say(workers.Refused(str(trouble), trouble.code))
         sys.exit(trouble.code)
@@ -140,14 +148,14 @@ class Watched:
         """The message without its traceback, where a sentence or nothing at all says it better."""
         if message["type"] == "lifespan.startup.failed":
             self._failed = error
-        if isinstance(error, TidelogError) or self._interrupts > 1:
+        if isinstance(error, TidelogError | Trouble) or self._interrupts > 1:
             logging.getLogger("uvicorn.error").addFilter(_not_failed)
             return {**message, "message": ""}
         return message
 
     def check(self) -> None:
         """Raise what kept the application from starting."""
-        if isinstance(self._failed, TidelogError):
+        if isinstance(self._failed, TidelogError | Trouble):
             raise self._failed
         if self._failed is not None:
             raise Trouble("The application did not start.")
@@ -337,9 +345,15 @@ def _url(chosen: settings.Settings) -> str:
     return f"http://{host}:{chosen.port}"
 
 
-def _listen(chosen: settings.Settings) -> socket.socket:
+def _bind(chosen: settings.Settings) -> socket.socket:
+    with _trouble(chosen):
+        return server.bind(chosen.host, chosen.port)
+
+
+@contextmanager
+def _trouble(chosen: settings.Settings) -> Iterator[None]:
     try:
-        return server.listen(chosen.host, chosen.port)
+        yield
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise Trouble(f"Port {chosen.port} of {chosen.host} is in use: choose another with --port.") from None

@@ -30,8 +30,10 @@ CHUNK: Final = Envelope(lambda size: b"%x\r\n" % size, b"\r\n")
 """A chunk of the body."""
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket with bounded buffers. Raises `OSError`."""
+def bind(host: str, port: int) -> socket.socket:
+    """A socket with bounded buffers, bound and not yet listening: as long as nobody answers, connections are refused, so that a
+    balancer gives them to somebody else. Raises `OSError`.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -40,7 +42,6 @@ def listen(host: str, port: int) -> socket.socket:
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         sock.bind((host, port))
-        sock.listen(BACKLOG)
     except OSError:
         sock.close()
         raise
@@ -48,7 +49,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(target: Any, sock: socket.socket, *, log_level: str = "warning") -> None:
-    """Serve an application on a socket of `listen`, until SIGTERM or Ctrl-C; return when it has shut down."""
+    """Serve an application on a socket of `bind`, until SIGTERM or Ctrl-C; return when it has shut down."""
     with contextlib.closing(sock):
         config = uvicorn.Config(
             target, log_level=log_level, access_log=False, http=Protocol, loop="auto", backlog=BACKLOG,

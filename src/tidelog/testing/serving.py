@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import httpx2
 import uvicorn
 
-from tidelog.server.serve import BACKLOG, Outermost, Protocol, listen
+from tidelog.server.serve import BACKLOG, Outermost, Protocol, bind
 from tidelog.testing.script import PATIENCE
 from tidelog.testing.viewing import Request, Viewer
 
@@ -76,7 +76,7 @@ class serve:
     """
 
     def __init__(self, app: Any, *, bare: bool = False, root_path: str = "") -> None:
-        self._socket = listen("127.0.0.1", 0) if not bare else _listen()
+        self._socket = bind("127.0.0.1", 0) if not bare else _listen()
         self._uvicorn = _Uvicorn(_config(app, bare, root_path), self._socket)
         self._thread = threading.Thread(target=self._run, name="tidelog-test-server", daemon=True)
         self._error: BaseException | None = None
