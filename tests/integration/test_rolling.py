@@ -51,7 +51,8 @@ class Browser:
         self.asked: list[Question] = []
         self.away: list[float] = []
         """Seconds from the end of one connection to the first frame of the next."""
-        self.begun = asyncio.Event()
+        self.here = asyncio.Event()
+        """It has its run before it."""
         self._port = port
         self._leave = leave
         self._dice = dice
@@ -64,6 +65,7 @@ class Browser:
                 await self._connect(question)
                 if question.answered:
                     break
+                self.here.clear()
                 question.lost_at = question.lost_at or time.monotonic()
                 await asyncio.sleep(question.retry)
 
@@ -95,7 +97,7 @@ class Browser:
         if frames:
             question.frames += frames
             question.last_id = frames[-1].id
-            self.begun.set()
+            self.here.set()
             if question.lost_at is not None:
                 self.away.append(time.monotonic() - question.lost_at)
                 question.lost_at = None
@@ -119,19 +121,20 @@ def test_rolling_restart(tmp_path: Path) -> None:
 
 
 async def rolled(folder: Path, processes: list[Process], many: int) -> list[Browser]:
-    """Watch runs while every process is replaced, then until all that live have ended."""
+    """Watch runs while every process is replaced, the next when the viewers are back, then until all that live have ended."""
     ports = [int(process.url.rpartition(":")[2]) for process in processes]
     leave = asyncio.Event()
     async with round_robin(ports) as port, asyncio.TaskGroup() as group:
         browsers = [Browser(port, leave, random.Random(number)) for number in range(many)]
         watching = [group.create_task(browser.watch()) for browser in browsers]
-        await asyncio.gather(*(browser.begun.wait() for browser in browsers))
+        await asyncio.gather(*(browser.here.wait() for browser in browsers))
         for number, port in enumerate(ports):
             processes[number].terminate()
             await asyncio.to_thread(processes[number].wait, DRAIN + 2.0 + NOISE)
             processes[number].__exit__(None, None, None)
             env = {"APP_DRAIN_TIMEOUT": str(DRAIN)}
             processes[number] = await asyncio.to_thread(start, folder, port=port, env=env)
+            await asyncio.gather(*(browser.here.wait() for browser in browsers))
         leave.set()
         await asyncio.wait(watching)
     return browsers
