@@ -228,7 +228,7 @@ class TestExamples:
         with serving(examples, "quickstart:app") as server:
             printed = run_script("pause.sh", server)
             assert '{"result":"paused"}' in printed
-            assert '"state":"paused","last_seq"' in printed
+            assert '"state":"paused","position":null' in printed
             assert '{"result":"resumed"}' in printed
             assert re.findall(r'"type":"run.state","state":"(\w+)"', printed) == ["paused", "running"]
             assert '"type":"run.ended","outcome":"completed"' in printed
