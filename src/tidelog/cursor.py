@@ -60,6 +60,12 @@ class Cursor:
         """Another cursor over the same log, from its beginning."""
         return Cursor(self._store, self.log, batch=self.batch)
 
+    def move(self, position: int) -> None:
+        """Read on behind `position`, wherever that is. Not while `next` is under way."""
+        self.position = position
+        self.ended = False
+        self._waiter.woken = True
+
     def wake(self) -> None:
         """End a `next` that waits, or the next one: it returns nothing new."""
         self._interrupted = True

@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Scope
 
-from tidelog import granularity, registry
+from tidelog import granularity, paced, registry
 from tidelog.errors import InvalidRequest
 from tidelog.granularity import Granularity
 from tidelog.log import Position, parse_position
@@ -25,6 +25,8 @@ class Form(NamedTuple):
     dialect: type[Dialect]
     framing: type[Framing]
     granularity: Granularity
+    pace: float | None = None
+    """How fast a cursor replays; None: as fast as the viewer takes it."""
 
 
 def negotiate(request: Request, default: str, dialect: str) -> Form:
@@ -88,6 +90,16 @@ def after(request: Request) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 15):
         raise InvalidRequest("after must be a sequence number.", code="invalid_cursor")
     return int(text)
+
+
+def pace(request: Request, form: Form) -> float | None:
+    """The `?pace=` of a cursor request; None without. Raises `InvalidRequest`, also where the answer is one document."""
+    text = request.query_params.get("pace")
+    if text is None:
+        return None
+    if form.kind == "json" or request.query_params.get("wait") is not None:
+        raise InvalidRequest("pace is for streams: a JSON document and a long-poll are answered at once.")
+    return paced.parse(text)
 
 
 def wait(request: Request) -> float | None:

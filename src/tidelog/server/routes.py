@@ -101,16 +101,9 @@ class Routes:
 
     async def events(self, request: Request) -> Response:
         """A cursor over the events of a run."""
-        head, tail = await self._mine(request)
-        position = ask.resume_position(request)
-        after = position.seq if position is not None else ask.after(request)
-        if position is not None and position.run != head.run:
-            raise NotFound
-        if after:
-            await check_position(
-                self._runner.store, position or Position(head.run, await self._epoch_at(head.run, after), after)
-            )
+        head, tail, after = await self._cursor(request)
         form = ask.negotiate(request, "sse", "native")
+        form = form._replace(pace=ask.pace(request, form))
         return CursorResponse(self._edge, head, tail, form, after=after, wait=ask.wait(request))
 
     async def transcript(self, request: Request) -> Response:
@@ -212,6 +205,19 @@ class Routes:
         head = heads.decode(tail.head)
         await self._edge.access.check(request, target_of(head), verb)
         return head, tail
+
+    async def _cursor(self, request: Request) -> tuple[Head, Tail, int]:
+        """The run that the path names, if it is the caller's, and where its cursor stands."""
+        head, tail = await self._mine(request)
+        position = ask.resume_position(request)
+        after = position.seq if position is not None else ask.after(request)
+        if position is not None and position.run != head.run:
+            raise NotFound
+        if after:
+            await check_position(
+                self._runner.store, position or Position(head.run, await self._epoch_at(head.run, after), after)
+            )
+        return head, tail, after
 
     async def _owner(self, request: Request, verb: str, thread: str | None = None) -> str | None:
         """Whose runs or thread are asked for: `?principal=`, else the caller's, if the caller may do this."""

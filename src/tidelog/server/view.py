@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
@@ -19,6 +19,7 @@ from tidelog.cursor import Cursor
 from tidelog.errors import Gone
 from tidelog.head import Head
 from tidelog.log import run_log
+from tidelog.paced import Paced
 from tidelog.runner import Runner
 from tidelog.server.expiry import expiring
 from tidelog.server.negotiate import Form
@@ -71,6 +72,43 @@ class Peer:
             self._gone()
 
 
+def cursor_of(runner: Runner, run: str, position: int, pace: float | None) -> Cursor:
+    """The cursor of a viewer, at the pace that it asks for."""
+    name = run_log(run)
+    if pace is None:
+        return Cursor(runner.store, name, position, batch=VIEWER_BATCH)
+    return Paced(runner.store, name, position, pace=pace, batch=VIEWER_BATCH)
+
+
+@contextmanager
+def watching(
+    runner: Runner, head: Head, delivery: Delivery, settings: ViewSettings, scope: Scope
+) -> Iterator[Span]:  # fmt: skip
+    """While the block lasts the delivery is a viewer of the run; gives its span.
+
+    It is sent away when the server goes, and when the credential of `scope` expires.
+    """
+    live = runner.live(head.run)
+    if live is not None and live.limits.lockstep is not None:
+        delivery.moved = lambda seq: live.viewers.moved(delivery, seq)
+    runner.draining.add(delivery.send_away)
+    if runner.draining.rung:
+        delivery.send_away()
+    try:
+        with (
+            runner.watch(head, delivery, delivery.position),
+            expiring(scope, partial(delivery.send_away, "reauth")),
+            _traced(head, delivery.position, settings.tracing) as span,
+        ):
+            yield span
+    finally:
+        runner.draining.discard(delivery.send_away)
+
+
+def _traced(head: Head, position: int, tracing: Tracing | None) -> AbstractContextManager[Span]:
+    return tracing.view(head, position) if tracing is not None else nullcontext(INVALID_SPAN)
+
+
 LEFT: Final = Response(status_code=499)
 """The answer that nobody hears: layers around an endpoint take none at all for an error."""
 
@@ -91,33 +129,25 @@ class View:
         head, retry = self._head, random.randint(*RETRY)
         framing, dialect = self._form.framing(retry), self._form.dialect(head.run)
         pacing = Pacing(self._form.granularity, self._settings.heartbeat, self._settings.send_timeout, retry)
-        cursor = Cursor(self._runner.store, run_log(head.run), position, batch=VIEWER_BATCH)
-        live = self._runner.live(head.run)
 
         async def write(data: bytes) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
         connection = scope.get("extensions", {}).get("tidelog")
         delivery = Delivery(
-            cursor, dialect, framing, write=write, direct=connection, pacing=pacing, turn=self._runner.turn
-        )
-        if live is not None and live.limits.lockstep is not None:
-            delivery.moved = lambda seq: live.viewers.moved(delivery, seq)
+            cursor_of(self._runner, head.run, position, self._form.pace), dialect, framing,
+            write=write, direct=connection, pacing=pacing, turn=self._runner.turn,
+        )  # fmt: skip
         peer.when_gone(delivery.leave)
-        self._runner.draining.add(delivery.send_away)
-        if self._runner.draining.rung:
-            delivery.send_away()
         how: How | Literal["dropped"]
         try:
-            away = partial(delivery.send_away, "reauth")
-            with self._runner.watch(head, delivery, position), expiring(scope, away), self._traced(position) as span:
+            with watching(self._runner, head, delivery, self._settings, scope) as span:
                 await send(_start(framing.media_type, headers))
                 how = await delivery.run()
                 span.set_attribute("tidelog.how", how)
         except Gone:
             how = "dropped"
         finally:
-            self._runner.draining.discard(delivery.send_away)
             peer.when_gone(None)
         if how == "stalled" and connection is not None:
             connection.abort()
@@ -130,10 +160,6 @@ class View:
             except TimeoutError:
                 if connection is not None:
                     connection.abort()
-
-    def _traced(self, position: int) -> AbstractContextManager[Span]:
-        tracing = self._settings.tracing
-        return tracing.view(self._head, position) if tracing is not None else nullcontext(INVALID_SPAN)
 
 
 async def _finish(send: Send, cut: bool, connection: Any, error_marker: str | None) -> None:
