@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -192,7 +193,7 @@ def test_every_record_once_and_when_it_is_due(gaps: list[float], pace: float, ba
             times.append(times[-1] + gap)
         found = await read(Paced(await stored(times), LOG, position, pace=pace, batch=batch))
         rest = times[position:]
-        steps = [min(max(0.0, b - a) / pace, 5.0) for a, b in zip(rest, rest[1:], strict=False)]
+        steps = [min(max(0.0, b - a) / pace, 5.0) for a, b in pairwise(rest)]
         wanted = [(position + 1 + n, sum(steps[:n])) for n in range(len(rest))]
         assert [seq for seq, _ in found] == [seq for seq, _ in wanted]
         assert all(abs(at - due) < 1e-3 for (_, at), (_, due) in zip(found, wanted, strict=True))

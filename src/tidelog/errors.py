@@ -40,6 +40,8 @@ SENTENCES: dict[str, str] = {
     "expired": "The run was dropped by retention.",
     "cursor_ahead": "The cursor lies beyond what the log holds.",
     "too_large": "A size limit was exceeded.",
+    "upgrade_required": "This address speaks WebSocket only.",
+    "no_websocket": "This server speaks no WebSocket.",
     "rate_limited": "The provider is busy.",
     "internal": "Something went wrong on the server.",
     "provider_error": "The provider failed.",

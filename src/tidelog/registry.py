@@ -27,6 +27,8 @@ FRAMINGS: Final = {
     "sse": "tidelog.transports.sse:Sse",
     "lines": "tidelog.transports.lines:Lines",
     "text": "tidelog.transports.lines:Bare",
+    "messages": "tidelog.transports.websocket:Messages",
+    "enveloped": "tidelog.transports.websocket:Enveloped",
 }
 SOURCES: Final[dict[str, str]] = {
     "openai": "tidelog.sources.openai:OpenAI",

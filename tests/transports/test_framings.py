@@ -16,6 +16,7 @@ from tidelog.log import Record
 from tidelog.seams import Framing
 from tidelog.transports.lines import Bare, Lines
 from tidelog.transports.sse import Sse
+from tidelog.transports.websocket import Enveloped, Messages, framing_of, messages
 
 HOSTILE = st.text(
     st.one_of(st.sampled_from("\r\n\0 :a\u2028\u2029\x85\x0b\x0c\ufeff\U0001f600"), st.characters(codec="utf-8")),
@@ -95,3 +96,21 @@ def test_lines_and_bare_text(data: bytes) -> None:
     assert lines.encode(Frame(None, None, b"r.1.1")) == b""
     assert bare.encode(Frame(data)) == data
     assert bare.encode(Frame(None)) == b""
+
+
+@given(HOSTILE, st.sampled_from([None, "done", "价格"]), st.sampled_from([None, b"run.1.22"]))
+def test_one_frame_is_one_message(text: str, event: str | None, id_: bytes | None) -> None:
+    made = Enveloped(1)
+    frames = [Frame(text.encode(), event, id_, bare=True), Frame(None, None, b"run.1.1")]
+    found = [json.loads(message) for message in messages(b"".join(made.encode(frame) for frame in frames))]
+    wanted = {"id": id_ and id_.decode(), "event": event, "data": text}
+    assert found == [{name: value for name, value in wanted.items() if value is not None}, {"id": "run.1.1"}]
+
+
+def test_a_dialect_that_explains_itself_needs_no_envelope() -> None:
+    assert framing_of(registry.dialect("native")) is Messages
+    assert framing_of(registry.dialect("simple")) is Enveloped
+    [message] = messages(Messages(1).encode(Frame(b'{"seq":1}', None, b"r.1.1")))
+    assert message == '{"seq":1}'
+    [beat] = messages(Enveloped.heartbeat)
+    assert json.loads(beat) == {"type": "heartbeat"}

@@ -29,6 +29,7 @@ from tidelog.server.response import Edge
 from tidelog.server.status import json_response, problem
 from tidelog.server.tickets import asked_run
 from tidelog.server.viewer import CursorResponse
+from tidelog.server.websocket import Socket, no_socket
 from tidelog.transcript import Fold, Transcript
 
 LIST_LIMIT: Final = 100
@@ -52,6 +53,7 @@ class Routes:
             ("GET", "/runs/{run}", self.run),
             ("DELETE", "/runs/{run}", self.delete_run),
             ("GET", "/runs/{run}/events", self.events),
+            ("GET", "/runs/{run}/ws", self.not_a_socket),
             ("GET", "/runs/{run}/transcript", self.transcript),
             ("POST", "/runs/{run}/stop", self.stop),
             ("POST", "/runs/{run}/pause", self.pause),
@@ -72,6 +74,7 @@ class Routes:
                 path, answered, methods=[method], name=f"tidelog_{name}", tags=["tidelog"],
                 summary=(call.__doc__ or "").split(".")[0], response_class=Response, response_model=None, **described(name),
             )  # fmt: skip
+        router.add_api_websocket_route("/runs/{run}/ws", Socket(self._edge, self._cursor).serve, name="tidelog_socket")
 
     async def runs(self, request: Request) -> Response:
         """My runs, newest first."""
@@ -105,6 +108,11 @@ class Routes:
         form = ask.negotiate(request, "sse", "native")
         form = form._replace(pace=ask.pace(request, form))
         return CursorResponse(self._edge, head, tail, form, after=after, wait=ask.wait(request))
+
+    async def not_a_socket(self, request: Request) -> Response:
+        """Over HTTP: where the events are."""
+        head, _ = await self._mine(request)
+        return no_socket(request, self._edge.links.run(request.scope, head.run))
 
     async def transcript(self, request: Request) -> Response:
         """The fold of the log so far."""

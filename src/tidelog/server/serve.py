@@ -112,6 +112,15 @@ class Outermost:
             finally:
                 scope["extensions"].pop("tidelog", None)  # the scope is the cycle's, and the connection holds that
             return
+        transport = getattr(cycle, "transport", None)
+        if scope["type"] == "websocket" and transport is not None:
+            extensions = scope.setdefault("extensions", {})
+            extensions["tidelog"] = transport  # it can be cut as well
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                extensions.pop("tidelog", None)
+            return
         await self._app(scope, receive, send)
 
 

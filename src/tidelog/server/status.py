@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -28,10 +29,12 @@ STATUS: Final[Mapping[str, int]] = {
     "expired": 410,
     "cursor_ahead": 410,
     "too_large": 413,
+    "upgrade_required": 426,
     "rate_limited": 429,
     "too_many_runs": 429,
     "too_many_viewers": 429,
     "internal": 500,
+    "no_websocket": 501,
     "provider_error": 502,
     "overloaded": 503,
     "store_unavailable": 503,
@@ -52,13 +55,13 @@ def status_of(outcome: e.Outcome | None, error: e.Error | None) -> int:
 
 def problem(
     error: TidelogError | str, status: int | None = None, headers: Mapping[str, str] | None = None, *,
-    code: str = "invalid_request", title: str | None = None,
+    code: str = "invalid_request", title: str | None = None, more: Mapping[str, Any] = MappingProxyType({}),
 ) -> Response:  # fmt: skip
     """The answer of an endpoint that refuses: a problem document (RFC 9457), as tidelog's own routes give it.
 
     `error` is a `TidelogError`, or what to say, in words that may be shown, for a `code` of PROTOCOL §9 or one of your own.
     The code decides the status unless `status` does; an unknown one is 500. `title` stands for the code's own sentence.
-    `Retry-After` (whole seconds) goes out where it is known.
+    `Retry-After` (whole seconds) goes out where it is known; `more` are members of the document beside those of every problem.
     """
     if isinstance(error, str):
         error = TidelogError(error, code=code)
@@ -70,6 +73,7 @@ def problem(
         "code": error.code,
         "detail": error.message,
         "retryable": error.retryable,
+        **more,
     }
     if isinstance(error, Mismatch) and error.run is not None:
         body["run"] = error.run

@@ -30,7 +30,7 @@ SLICE_BYTES: Final = 16 * 1024
 TURN: Final = 0.0005
 """Records that came within so many seconds are one burst: about a turn of a busy loop."""
 
-How = Literal["ended", "left", "stalled", "sent_away"]
+How = Literal["ended", "left", "stalled", "sent_away", "idle"]
 Write = Callable[[bytes], Awaitable[None]]
 
 

@@ -1,0 +1,159 @@
+"""`WS /runs/{id}/ws`: the records of a run as messages, and verbs in the other direction (spec §12).
+
+Everything that can be refused is refused before the connection is accepted, with the status that HTTP would give it: whoever may
+not read a run gets no WebSocket to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Literal
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from tidelog.asking import PATIENCE
+from tidelog.errors import Gone, Refused, TidelogError
+from tidelog.head import Head
+from tidelog.log import Tail
+from tidelog.server import negotiate as ask
+from tidelog.server.guard import check_site
+from tidelog.server.negotiate import Form
+from tidelog.server.response import Edge
+from tidelog.server.status import STATUS, problem
+from tidelog.server.steering import Steering, Verdict
+from tidelog.server.view import RETRY, cursor_of, watching
+from tidelog.transports.deliver import FAREWELL_TIMEOUT, How, Pacing
+from tidelog.transports.steered import Steered
+from tidelog.transports.websocket import framing_of, messages
+
+log = logging.getLogger("tidelog")
+
+Found = Callable[[Request], Awaitable[tuple[Head, Tail, int]]]
+"""The run that a request names and where its cursor stands. Raises `TidelogError`."""
+
+OURS: Final = 4000
+"""Added to a status of HTTP: the close code of a connection that can no longer be told that status."""
+EXTRA: Final = (
+    "Install tidelog[websocket] for WebSockets, or take a server that has them. "
+    "Server-sent events and long-polls do everything but hold, go and seek."
+)
+_ENDS: Final[dict[How, Verdict]] = {
+    "ended": Verdict(1000, ""),
+    "sent_away": Verdict(1012, "the server goes"),
+    "idle": Verdict(1008, "the view was held for too long"),
+}
+
+
+class Socket:
+    """The endpoint. `find` tells whose run a handshake names, as the other routes do."""
+
+    def __init__(self, edge: Edge, find: Found) -> None:
+        self._edge = edge
+        self._find = find
+
+    async def serve(self, websocket: WebSocket) -> None:
+        """The events of a run, and verbs in the other direction."""
+        await websocket.receive()
+        try:
+            # A principal function knows requests, and the handshake is one.
+            request = Request({**websocket.scope, "type": "http", "method": "GET"})
+            check_site(request.scope, self._edge.origins)
+            head, _, after = await self._find(request)
+            form = ask.negotiate(request, "sse", "native")
+            form = Form("stream", form.dialect, framing_of(form.dialect), form.granularity)
+            form = form._replace(pace=ask.pace(request, form))
+        except TidelogError as error:
+            await _refuse(websocket, error)
+        else:
+            await _View(self._edge, websocket, head, form, after).serve()
+
+
+async def _refuse(websocket: WebSocket, error: TidelogError) -> None:
+    """With a problem document; a server that cannot send one says 403, as ASGI has it."""
+    if "websocket.http.response" in websocket.scope.get("extensions", {}):
+        await websocket.send_denial_response(problem(error))
+    else:
+        await websocket.close(OURS + STATUS.get(error.code, 500), error.code)
+
+
+class _View:
+    """One connection that was not refused."""
+
+    def __init__(self, edge: Edge, websocket: WebSocket, head: Head, form: Form, position: int) -> None:
+        settings, retry = edge.view_settings, random.randint(*RETRY)
+        self._runner = edge.runner
+        self._websocket = websocket
+        self._head = head
+        self._send_timeout = settings.send_timeout
+        self._view = Steered(
+            cursor_of(edge.runner, head.run, position, form.pace), form.dialect(head.run), form.framing(retry),
+            write=self._write, pacing=Pacing(form.granularity, settings.heartbeat, settings.send_timeout, retry),
+        )  # fmt: skip
+        self._steering = Steering(edge.runner.store, head.run, self._view, websocket.receive)
+
+    async def serve(self) -> None:
+        """Accept, and send everything until the end, or until one side goes."""
+        await self._websocket.accept()
+        steering = self._steering
+        reading = asyncio.get_running_loop().create_task(steering.read())
+        try:
+            end = await self._deliver()
+            if end is not None:
+                async with asyncio.timeout(FAREWELL_TIMEOUT if end.code == 1012 else self._send_timeout):
+                    await self._close(end)
+        except WebSocketDisconnect:
+            pass
+        except TimeoutError:
+            self._abort()
+        finally:
+            reading.cancel()
+            await asyncio.wait((reading,))
+
+    async def _deliver(self) -> Verdict | None:
+        """Serve the view; how its connection must be closed, if there is anybody to close it for."""
+        how: How | Literal["dropped"]
+        try:
+            with watching(self._runner, self._head, self._view):
+                how = await self._view.run()
+        except Gone as gone:
+            return Verdict(OURS + STATUS[gone.code], gone.code)
+        if how == "stalled":
+            self._abort()
+        if how == "ended":
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE):  # a verb that ended the run is still to be answered
+                    await self._steering.idle.wait()
+            return Verdict(1011, "the run failed") if self._view.broken else _ENDS[how]
+        return _ENDS.get(how, self._steering.verdict)
+
+    async def _write(self, data: bytes) -> None:
+        for text in messages(data):
+            await self._websocket.send({"type": "websocket.send", "text": text})
+
+    async def _close(self, end: Verdict) -> None:
+        for data in self._steering.late:
+            await self._write(data)
+        await self._websocket.close(end.code, end.reason)
+
+    def _abort(self) -> None:
+        """Cut what takes nothing, where the server lets us."""
+        connection: Any = self._websocket.scope.get("extensions", {}).get("tidelog")
+        if connection is not None:
+            connection.abort()
+
+
+def no_socket(request: Request, run: str) -> Response:
+    """The answer to a plain GET: something on the way dropped `Upgrade`, or the server has no WebSockets."""
+    events = f"{run}/events"
+    if request.headers.get("upgrade", "").lower() == "websocket":
+        log.warning("tidelog: a WebSocket was asked for, and this server has none. %s", EXTRA)
+        return problem(Refused(EXTRA, code="no_websocket"), more={"events": events})
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    sentence = "No Upgrade came with this request: a proxy may have dropped it. The events are at `events`, too."
+    return problem(Refused(sentence, code="upgrade_required"), headers=headers, more={"events": events})
