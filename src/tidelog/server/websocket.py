@@ -90,7 +90,7 @@ class _View:
         self._runner = edge.runner
         self._websocket = websocket
         self._head = head
-        self._send_timeout = settings.send_timeout
+        self._settings = settings
         self._view = Steered(
             cursor_of(edge.runner, head.run, position, form.pace), form.dialect(head.run), form.framing(retry),
             write=self._write, pacing=Pacing(form.granularity, settings.heartbeat, settings.send_timeout, retry),
@@ -105,7 +105,7 @@ class _View:
         try:
             end = await self._deliver()
             if end is not None:
-                async with asyncio.timeout(FAREWELL_TIMEOUT if end.code == 1012 else self._send_timeout):
+                async with asyncio.timeout(FAREWELL_TIMEOUT if end.code == 1012 else self._settings.send_timeout):
                     await self._close(end)
         except WebSocketDisconnect:
             pass
@@ -119,8 +119,9 @@ class _View:
         """Serve the view; how its connection must be closed, if there is anybody to close it for."""
         how: How | Literal["dropped"]
         try:
-            with watching(self._runner, self._head, self._view):
+            with watching(self._runner, self._head, self._view, self._settings) as span:
                 how = await self._view.run()
+                span.set_attribute("tidelog.how", how)
         except Gone as gone:
             return Verdict(OURS + STATUS[gone.code], gone.code)
         if how == "stalled":
