@@ -104,6 +104,8 @@ class _View:
         reading = asyncio.get_running_loop().create_task(steering.read())
         try:
             end = await self._deliver()
+            reading.cancel()  # some servers close nothing while somebody waits to receive
+            await asyncio.wait((reading,))
             if end is not None:
                 async with asyncio.timeout(FAREWELL_TIMEOUT if end.code == 1012 else self._settings.send_timeout):
                     await self._close(end)
