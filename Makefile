@@ -74,7 +74,7 @@ clean: ## removes what the other targets made, .venv too; never a database
 .venv/.runtime: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing tidelog into .venv (once, about a minute) ..."
 	@$(PIP) hatchling editables
-	@$(PIP) --no-build-isolation --editable ".[documents,metrics]"
+	@$(PIP) --no-build-isolation --editable ".[documents,metrics,websocket]"
 	@touch $@
 
 .venv/.everything: .venv/.runtime

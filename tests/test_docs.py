@@ -178,12 +178,12 @@ def examples(tmp_path: Path) -> Path:
     return Path(shutil.copytree(EXAMPLES, tmp_path / "examples"))
 
 
-def run_script(name: str, server: Server) -> str:
+def run_script(name: str, server: Server, folder: Path | None = None) -> str:
     """A shell example against a real server; what it prints. `sh -e` takes the place of a reader's eye."""
     script = (EXAMPLES / name).read_text(encoding="utf-8").replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
     done = subprocess.run(
         ["sh", "-eu", "-c", f"curl() {{ command curl -sS --fail-with-body \"$@\"; echo; }}\n{script}"],
-        capture_output=True, timeout=PATIENCE, check=False,
+        capture_output=True, timeout=PATIENCE, check=False, cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()
     return done.stdout.decode()
@@ -232,6 +232,13 @@ class TestExamples:
             assert '{"result":"resumed"}' in printed
             assert re.findall(r'"type":"run.state","state":"(\w+)"', printed) == ["paused", "running"]
             assert '"type":"run.ended","outcome":"completed"' in printed
+
+    def test_tasks(self, examples: Path) -> None:
+        """The lines of all long-polls, and nothing twice."""
+        with serving(examples, "quickstart:app") as server:
+            *_, last, result = run_script("tasks.sh", server, examples).splitlines()
+            assert '"type":"run.ended","outcome":"completed"' in last
+            assert json.loads(result)["text"] == "You asked: Why? This is the answer. "
 
     @pytest.mark.parametrize("name", ["rag.sh", "rag.zh.sh"])
     def test_built_in_answers(self, examples: Path, name: str) -> None:
@@ -320,7 +327,7 @@ class TestExamples:
         for path in sorted(set(examples.glob("*.py")) - set(examples.glob("test_*.py"))):
             module = importlib.import_module(path.stem)
             del sys.modules[path.stem]
-            assert path.stem == "tools" or callable(module.app)
+            assert path.stem in ("tools", "follow") or callable(module.app)
 
 
 class TestPromises:

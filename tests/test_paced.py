@@ -201,7 +201,7 @@ def test_every_record_once_and_when_it_is_due(gaps: list[float], pace: float, ba
     played(work)
 
 
-@pytest.mark.parametrize("text", ["", "0", "x", "-1", "1e2", "0.01", "101", "nan", "inf", "1.2345", " 1", "１"])
+@pytest.mark.parametrize("text", ["", "0", "x", "-1", "1e2", "0.01", "101", "nan", "inf", "1.2345678", " 1", "１"])
 def test_what_is_no_pace(text: str) -> None:
     with pytest.raises(InvalidRequest, match=r"0\.1 to 100"):
         parse(text)

@@ -22,7 +22,7 @@ GAP_LIMIT: Final = 5.0
 """Seconds between two records of a replay at most: longer silence is shortened to it, at every pace."""
 SLOWEST: Final = 0.1
 FASTEST: Final = 100.0
-_PACE: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3})?")
+_PACE: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?")
 
 
 def parse(text: str) -> float:

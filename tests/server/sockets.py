@@ -56,9 +56,9 @@ class Talk:
         return self.connection.close_code, self.connection.close_reason
 
 
-def address(url: str, run: str, **query: Any) -> str:
+def address(url: str, run: str, *, path: str = "/runs/{run}/ws", **query: Any) -> str:
     """Where the WebSocket of a run is."""
-    return f"{url.replace('http', 'ws', 1)}/runs/{run}/ws?{urlencode(query)}"
+    return f"{url.replace('http', 'ws', 1)}{path.format(run=run)}?{urlencode(query)}"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`WS /runs/{id}/ws` with a real client: the same records, places to resume, verbs, refusals (spec §12)."""
+"""`WS /runs/{id}/ws` with a real client: the same records, places to resume, verbs, refusals (spec §13)."""
 
 from __future__ import annotations
 
@@ -173,14 +173,31 @@ def test_hold_go_and_seek() -> None:
         while start.read(1)[0].json.get("text") != "c":  # the others go on
             pass
         viewer.say({"type": "seek", "seq": 1})
-        assert viewer.read() == [{"type": "reply", "to": "seek", "result": "moved", "seq": 1}]
+        assert viewer.read() == [{"type": "reply", "to": "seek", "result": "moved", "after": 1}]
         viewer.say({"type": "go"})
         assert viewer.read()[0]["result"] == "going"
         assert [one["text"] for one in viewer.read(3)] == ["a", "b", "c"]
         viewer.say({"type": "seek", "seq": 3}, {"type": "seek", "seq": 0})
-        assert [one["seq"] for one in viewer.read(7)][-4:] == [1, 2, 3, 4]
+        viewer.until(type="reply", after=0)
+        assert [one["seq"] for one in viewer.read(4)] == [1, 2, 3, 4]
         last.open()
         assert viewer.rest()[-1]["type"] == "run.ended"
+
+
+def test_only_under_lockstep_a_run_notices_a_held_view() -> None:
+    gate = Gate()
+    chat = Chat("x", gate, *["x" * 1000] * 60, lockstep=3000)
+    with serve(chat.app) as server:
+        run = server.watch("/chat", headers={"Prefer": "respond-async"}).json["run"]
+        with talk(server, run, merge="0") as viewer:
+            viewer.say({"type": "hold"})
+            viewer.until(result="held")
+            gate.open()
+            shown = len([one for one in viewer.heard if "seq" in one])
+            for _ in range(20):
+                assert server.client.get(f"/runs/{run}").json()["last_seq"] <= shown + 6
+            viewer.say({"type": "go"})
+            assert viewer.rest()[-1]["outcome"] == "completed"
 
 
 def test_a_place_beyond_the_tail_is_an_error_and_no_more() -> None:
@@ -190,7 +207,7 @@ def test_a_place_beyond_the_tail_is_an_error_and_no_more() -> None:
         error = viewer.until(type="error")
         assert (error["to"], error["ref"], error["code"]) == ("seek", "x", "cursor_ahead")
         viewer.say({"type": "seek", "seq": 2})
-        assert viewer.until(type="reply")["seq"] == 2
+        assert viewer.until(type="reply")["after"] == 2
 
 
 def test_a_dialect_that_folds_is_folded_anew() -> None:

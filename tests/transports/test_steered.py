@@ -204,6 +204,49 @@ async def check(
     assert len(found) - len(wanted) <= batch // 8, "what was on its way, and no more"
 
 
+async def rhythm(pace: float, gaps: Sequence[float], pacing: Pacing) -> list[tuple[float, bytes]]:
+    """What is written of deltas with these gaps between them, and when."""
+    loop, store, at = asyncio.get_running_loop(), MemoryStore(), 100.0
+    records = [Record(1, at, e.encode(e.TextDelta(text="x")))]
+    for gap in gaps:
+        at += gap
+        records.append(Record(len(records) + 1, at, records[0].data))
+    await store.start("me")
+    await store.open(run_log("r"), b"", records=records)
+    await store.append(run_log("r"), len(records), [], lease=Lease("me"), ended=True)
+    written: list[tuple[float, bytes]] = []
+    begun = loop.time()
+
+    class Timed(Socket):
+        async def write(self, data: bytes) -> None:
+            written.append((loop.time() - begun, data))
+
+    view = steered(store, Timed(), cursor=Paced(store, run_log("r"), pace=pace), pacing=pacing)
+    assert await view.run() == "ended"
+    return written
+
+
+def test_merging_counts_the_time_of_the_viewer() -> None:
+    """Fifty words, 20 ms apart: four times as fast they come joined, ten times as slow each alone."""
+
+    async def work() -> None:
+        fast = await rhythm(4.0, [0.02] * 49, Pacing(Granularity(0.02)))
+        assert 12 <= len(fast) <= 16
+        assert fast[-1][0] == pytest.approx(49 * 0.02 / 4, abs=0.021)
+        slow = await rhythm(0.1, [0.02] * 49, Pacing(Granularity(0.02)))
+        assert [at for at, _ in slow] == pytest.approx([n * 0.2 for n in range(50)])
+
+    played(work)
+
+
+def test_a_replay_beats_while_nothing_is_due() -> None:
+    async def work() -> None:
+        written = await rhythm(1.0, [3.5], Pacing(heartbeat=1.0))
+        assert [at for at, data in written if b"heartbeat" in data] == pytest.approx([1, 2, 3])
+
+    played(work)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("dialect", registry.DIALECTS)
 @pytest.mark.parametrize("granularity", GRANULARITIES)

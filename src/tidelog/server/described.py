@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any, Final, NamedTuple, get_args
 
 from tidelog.granularity import Chunk
+from tidelog.paced import FASTEST, SLOWEST
 from tidelog.registry import DIALECTS
 from tidelog.server.status import STATUS
 
@@ -33,6 +34,7 @@ PARAMETERS: Final = {
         _parameter("dialect", "query", {"type": "string", "enum": sorted(DIALECTS)}, "The vocabulary."),
         _parameter("merge", "query", {"type": "string", "pattern": "^(0|[0-9]{1,3}ms)$"}, "Joins text for so long: `20ms`, `0`."),
         _parameter("chunk", "query", {"type": "string", "enum": ["token", *get_args(Chunk)]}, "Holds text until this is whole."),
+        _parameter("pace", "query", {"type": "number", "minimum": SLOWEST, "maximum": FASTEST}, "Replays: 1 is as it was."),
         _parameter("Last-Event-ID", "header", {"type": "string"}, "The id of the last event that was seen."),
     )
 }  # fmt: skip
@@ -65,9 +67,10 @@ ROUTES: Final[Mapping[str, Route]] = {
     "run": Route(("run",), {200: (JSON,)}, OF_A_RUN),
     "delete_run": Route(("run",), {204: ()}, STEERS),
     "events": Route(
-        ("run", "after", "Last-Event-ID", "wait", "ticket", *VIEW), {200: (*STREAMS, JSON), 204: ()},
+        ("run", "after", "Last-Event-ID", "wait", "pace", "ticket", *VIEW), {200: (*STREAMS, JSON), 204: ()},
         ("invalid_request", "invalid_cursor", "cursor_ahead", "too_many_viewers", *OF_A_RUN),
     ),
+    "not_a_socket": Route(("run",), {}, ("upgrade_required", "no_websocket", *OF_A_RUN)),
     "transcript": Route(("run",), {200: (JSON,)}, OF_A_RUN),
     "stop": Route(("run",), {200: (JSON,), 202: (JSON,)}, STEERS),
     "pause": Route(("run",), {200: (JSON,), 202: (JSON,)}, STEERS),
@@ -121,6 +124,7 @@ PROBLEM_SCHEMA: Final = {
         "retryable": {"type": "boolean"},
         "retry_after": {"type": "number"},
         "run": {"type": "string"},
+        "events": {"type": "string"},
     },
     "required": ["type", "title", "status", "code", "detail", "retryable"],
 }

@@ -1,4 +1,4 @@
-"""What a viewer says over its WebSocket: verbs of the run and of its view, each answered with a frame that names it (spec §12).
+"""What a viewer says over its WebSocket: verbs of the run and of its view, each answered with a frame that names it (spec §13).
 
 Frames are read one after the other, and each is answered before the next is read: a viewer that asks faster than it reads is
 held back by its own answers, and nothing is queued here.
@@ -86,13 +86,8 @@ class Steering:
             answer = {"type": "reply", **named, **await _verb(said)(self, said)}
         except TidelogError as error:
             self._count(error)
-            answer = {
-                "type": "error",
-                **named,
-                "code": error.code,
-                "message": error.message,
-                "retryable": error.retryable,
-            }
+            told = {"code": error.code, "message": error.message, "retryable": error.retryable}
+            answer = {"type": "error", **named, **told}
         data = e.encode_json(answer) + b"\n"
         if not await self.view.tell(data):
             self.late.append(data)
@@ -161,7 +156,7 @@ async def _seek(at: Steering, said: Said) -> dict[str, Any]:
     if seq > tail.last:
         raise CursorAhead
     at.view.seek(seq)
-    return {"result": "moved", "seq": seq}
+    return {"result": "moved", "after": seq}
 
 
 Verb = Callable[[Steering, Said], Awaitable[dict[str, Any]]]

@@ -1,4 +1,4 @@
-"""`WS /runs/{id}/ws`: the records of a run as messages, and verbs in the other direction (spec §12).
+"""`WS /runs/{id}/ws`: the records of a run as messages, and verbs in the other direction (spec §13).
 
 Everything that can be refused is refused before the connection is accepted, with the status that HTTP would give it: whoever may
 not read a run gets no WebSocket to it.
@@ -40,7 +40,7 @@ Found = Callable[[Request], Awaitable[tuple[Head, Tail, int]]]
 OURS: Final = 4000
 """Added to a status of HTTP: the close code of a connection that can no longer be told that status."""
 EXTRA: Final = (
-    "Install tidelog[websocket] for WebSockets, or take a server that has them. "
+    "WebSockets need an extra: pip install 'tidelog[websocket]'. "
     "Server-sent events and long-polls do everything but hold, go and seek."
 )
 _ENDS: Final[dict[How, Verdict]] = {
