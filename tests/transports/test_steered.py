@@ -52,8 +52,7 @@ async def test_a_held_view_shows_nothing_and_then_all(direct: bool) -> None:
     task = asyncio.create_task(view.run())
     await say(store, "a", "b", after=1)
     await until(lambda: '"b"' in socket.text)
-    view.hold()
-    await turns()
+    view.hold()  # at once: what is stored in the same turn is not shown
     before = socket.text
     await say(store, "c", "d", "END", after=3)
     assert socket.text == before
