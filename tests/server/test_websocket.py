@@ -16,6 +16,7 @@ from tests.server.sockets import PATIENCE, refused, talk
 from websockets.exceptions import InvalidStatus
 
 from tidelog import Progress, Source, SourceError, Sources, ToolEnded, ToolInput, ToolStarted, cancel_after
+from tidelog.auth import Principal
 from tidelog.server.steering import FRAME_BYTES, MOST_ERRORS
 from tidelog.testing import Gate, Server, serve
 
@@ -240,6 +241,62 @@ def test_stop_is_answered_truthfully() -> None:
         assert held.rest()[-1]["outcome"] == "stopped"
 
 
+def test_pause_and_resume_are_of_the_run() -> None:
+    gate = Gate()
+    chat = Chat("a", gate, "b", Gate())
+    with serve(chat.app) as server, server.watch("/chat") as start, talk(server, start.run) as viewer:
+        viewer.until(type="text.delta")
+        for verb, result in (
+            ("pause", "paused"),
+            ("pause", "already_paused"),
+            ("resume", "resumed"),
+            ("resume", "not_paused"),
+        ):
+            viewer.say({"type": verb, "ref": result})
+            assert viewer.until(type="reply", ref=result)["result"] == result
+        states = [one["state"] for one in viewer.heard if one.get("type") == "run.state"]
+        assert states == ["paused", "running"]
+
+
+def test_who_may_only_read_may_hold_and_no_more() -> None:
+    """The hook is asked for each verb of the run; a ticket lets nobody steer."""
+
+    def authorize(principal: str | None, target: Any, verb: str) -> bool:
+        return principal == target.owner or (principal == "bob" and verb == "read")
+
+    chat = Chat("a", Gate(), tide=make_tide(principal=who, authorize=authorize))
+    with serve(chat.app) as server, server.watch("/chat", headers=ANN) as start:
+        ticket = server.client.post("/tickets", headers=ANN, json={"run": start.run}).json()["ticket"]
+        for more, code in (({"headers": BOB}, "not_found"), ({"ticket": ticket}, "unauthorized")):
+            with talk(server, start.run, **more) as viewer:
+                for verb in ("stop", "pause", "resume"):
+                    viewer.say({"type": verb})
+                    assert viewer.until(type="error", to=verb)["code"] == code
+                viewer.say({"type": "hold"})
+                assert viewer.until(type="reply")["result"] == "held"
+        assert refused(server, start.run, ticket=ticket)[0] == 401, "it is spent"
+        with talk(server, start.run, headers=ANN) as viewer:
+            viewer.say({"type": "stop"})
+            assert viewer.until(type="reply")["result"] == "stopped"
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_credential_that_expires_ends_the_view(held: bool) -> None:
+    def principal(request: Request) -> Principal:
+        seconds = request.headers.get("x-seconds")
+        return Principal("ann", time.time() + float(seconds) if seconds else None)
+
+    chat = Chat("a", Gate(), tide=make_tide(principal=principal))
+    brief = {"X-Seconds": "0.5"}
+    with (
+        serve(chat.app) as server, server.watch("/chat") as start, talk(server, start.run, headers=brief) as viewer
+    ):  # fmt: skip
+        if held:
+            viewer.say({"type": "hold"})
+        assert viewer.rest()[-1]["type"] == "reauth"
+        assert viewer.closed() == (4401, "reauth")
+
+
 # Frames without sense
 
 SENSELESS: list[Any] = [
@@ -358,9 +415,9 @@ def test_somebody_else_finds_nothing() -> None:
         before = viewers(server, chat, start.run)
         unknown = refused(server, "nosuch", headers=BOB)
         assert unknown[0] == 404
-        for headers in (BOB, None):
-            for query in ({}, {"after": 999}, {"dialect": "nosuch"}):
-                assert refused(server, start.run, headers=headers, **query) == unknown
+        for query in ({}, {"after": 999}, {"dialect": "nosuch"}):
+            assert refused(server, start.run, headers=BOB, **query) == unknown
+            assert refused(server, start.run, **query)[0] == 401
         with talk(server, start.run, headers=ANN) as viewer:
             viewer.until(type="text.delta")
             assert viewers(server, chat, start.run) == before + 1

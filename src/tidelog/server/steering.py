@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -30,6 +31,9 @@ MOST_ERRORS: Final = 16
 REF_CHARS: Final = 64
 
 Said = Mapping[str, Any]
+Ask = Callable[[Store, str], Awaitable[str]]
+Check = Callable[[str], Awaitable[object]]
+"""Raises `TidelogError` where the viewer may not do this with the run."""
 
 
 class Verdict(NamedTuple):
@@ -42,10 +46,13 @@ class Verdict(NamedTuple):
 class Steering:
     """Reads the frames of one viewer until it leaves. `read` is the work of a task of its own."""
 
-    def __init__(self, store: Store, run: str, view: Steered, receive: Callable[[], Awaitable[Message]]) -> None:
+    def __init__(
+        self, store: Store, run: str, view: Steered, *, check: Check, receive: Callable[[], Awaitable[Message]]
+    ) -> None:  # fmt: skip
         self.store = store
         self.run = run
         self.view = view
+        self.check = check
         self.verdict: Verdict | None = None
         """Why the connection must be closed."""
         self.late: list[bytes] = []
@@ -132,8 +139,10 @@ def _verb(said: Said) -> Verb:
     return verb
 
 
-async def _stop(at: Steering, said: Said) -> dict[str, Any]:
-    return {"result": await asking.stop(at.store, at.run)}
+async def _of_run(ask: Ask, at: Steering, said: Said) -> dict[str, Any]:
+    """A verb of the run: who may read it may not yet do this."""
+    await at.check(said["type"])
+    return {"result": await ask(at.store, at.run)}
 
 
 async def _hold(at: Steering, said: Said) -> dict[str, Any]:
@@ -162,5 +171,12 @@ async def _seek(at: Steering, said: Said) -> dict[str, Any]:
 Verb = Callable[[Steering, Said], Awaitable[dict[str, Any]]]
 """Does what a frame asks; what it gives stands in the answer. Raises `TidelogError` for what cannot be done."""
 
-VERBS: Final[dict[str, Verb]] = {"stop": _stop, "hold": _hold, "go": _go, "seek": _seek}
+VERBS: Final[dict[str, Verb]] = {
+    "stop": partial(_of_run, asking.stop),
+    "pause": partial(_of_run, asking.pause),
+    "resume": partial(_of_run, asking.resume),
+    "hold": _hold,
+    "go": _go,
+    "seek": _seek,
+}
 """By the type of the frame. Verbs of the run first; hold, go and seek are the view's."""

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, Literal
 
 from starlette.requests import Request
@@ -22,6 +23,7 @@ from tidelog.errors import Gone, Refused, TidelogError
 from tidelog.head import Head
 from tidelog.log import Tail
 from tidelog.server import negotiate as ask
+from tidelog.server.access import target_of
 from tidelog.server.guard import check_site
 from tidelog.server.negotiate import Form
 from tidelog.server.response import Edge
@@ -61,7 +63,7 @@ class Socket:
         """The events of a run, and verbs in the other direction."""
         await websocket.receive()
         try:
-            # A principal function knows requests, and the handshake is one.
+            # The handshake is a request like any other, and so is asked for by the same rules.
             request = Request({**websocket.scope, "type": "http", "method": "GET"})
             check_site(request.scope, self._edge.origins)
             head, _, after = await self._find(request)
@@ -71,7 +73,7 @@ class Socket:
         except TidelogError as error:
             await _refuse(websocket, error)
         else:
-            await _View(self._edge, websocket, head, form, after).serve()
+            await _View(self._edge, websocket, request, head, form, after).serve()
 
 
 async def _refuse(websocket: WebSocket, error: TidelogError) -> None:
@@ -85,17 +87,21 @@ async def _refuse(websocket: WebSocket, error: TidelogError) -> None:
 class _View:
     """One connection that was not refused."""
 
-    def __init__(self, edge: Edge, websocket: WebSocket, head: Head, form: Form, position: int) -> None:
+    def __init__(
+        self, edge: Edge, websocket: WebSocket, request: Request, head: Head, form: Form, position: int
+    ) -> None:  # fmt: skip
         settings, retry = edge.view_settings, random.randint(*RETRY)
         self._runner = edge.runner
         self._websocket = websocket
+        self._scope = request.scope
         self._head = head
         self._settings = settings
         self._view = Steered(
             cursor_of(edge.runner, head.run, position, form.pace), form.dialect(head.run), form.framing(retry),
             write=self._write, pacing=Pacing(form.granularity, settings.heartbeat, settings.send_timeout, retry),
         )  # fmt: skip
-        self._steering = Steering(edge.runner.store, head.run, self._view, websocket.receive)
+        check = partial(edge.access.check, request, target_of(head))
+        self._steering = Steering(edge.runner.store, head.run, self._view, check=check, receive=websocket.receive)
 
     async def serve(self) -> None:
         """Accept, and send everything until the end, or until one side goes."""
@@ -121,7 +127,7 @@ class _View:
         """Serve the view; how its connection must be closed, if there is anybody to close it for."""
         how: How | Literal["dropped"]
         try:
-            with watching(self._runner, self._head, self._view, self._settings) as span:
+            with watching(self._runner, self._head, self._view, self._settings, self._scope) as span:
                 how = await self._view.run()
                 span.set_attribute("tidelog.how", how)
         except Gone as gone:
@@ -133,6 +139,8 @@ class _View:
                 async with asyncio.timeout(PATIENCE):  # a verb that ended the run is still to be answered
                     await self._steering.idle.wait()
             return Verdict(1011, "the run failed") if self._view.broken else _ENDS[how]
+        if how == "sent_away" and self._view.why == "reauth":
+            return Verdict(OURS + STATUS["unauthorized"], self._view.why)
         return _ENDS.get(how, self._steering.verdict)
 
     async def _write(self, data: bytes) -> None:
