@@ -438,6 +438,18 @@ def test_what_makes_no_sense_has_the_status_of_http() -> None:
             assert server.watch(path, params={k: str(v) for k, v in query.items()}).status == status, query
 
 
+def test_there_is_room_for_so_many() -> None:
+    tide = make_tide()
+    tide.runner.admission.bounds = tide.runner.admission.bounds._replace(max_viewers=2)
+    with serve(Chat("a", Gate(), tide=tide).app) as server, server.watch("/chat") as start:
+        with talk(server, start.run) as viewer:
+            viewer.until(type="text.delta")
+            assert refused(server, start.run)[1]["code"] == "too_many_viewers"
+        until(lambda: server.call(lambda: len(tide.runner.admission.viewers)) == 1)
+        with talk(server, start.run) as viewer:
+            viewer.until(type="text.delta")
+
+
 def test_a_run_that_retention_dropped() -> None:
     chat = Chat("a")
     with serve(chat.app) as server:

@@ -62,18 +62,25 @@ class Socket:
     async def serve(self, websocket: WebSocket) -> None:
         """The events of a run, and verbs in the other direction."""
         await websocket.receive()
-        try:
-            # The handshake is a request like any other, and so is asked for by the same rules.
-            request = Request({**websocket.scope, "type": "http", "method": "GET"})
-            check_site(request.scope, self._edge.origins)
-            head, _, after = await self._find(request)
-            form = ask.negotiate(request, "sse", "native")
-            form = Form("stream", form.dialect, framing_of(form.dialect), form.granularity)
-            form = form._replace(pace=ask.pace(request, form))
-        except TidelogError as error:
-            await _refuse(websocket, error)
-        else:
-            await _View(self._edge, websocket, request, head, form, after).serve()
+        with contextlib.ExitStack() as room:
+            try:
+                # The handshake is a request like any other, and so is asked for by the same rules.
+                request = Request({**websocket.scope, "type": "http", "method": "GET"})
+                check_site(request.scope, self._edge.origins)
+                head, _, after = await self._find(request)
+                form = _form(request)
+                caller = await self._edge.access.caller(request)
+                room.enter_context(self._edge.runner.admission.viewer(caller.name))
+            except TidelogError as error:
+                await _refuse(websocket, error)
+            else:
+                await _View(self._edge, websocket, request, head, form, after).serve()
+
+
+def _form(request: Request) -> Form:
+    asked = ask.negotiate(request, "sse", "native")
+    form = Form("stream", asked.dialect, framing_of(asked.dialect), asked.granularity)
+    return form._replace(pace=ask.pace(request, form))
 
 
 async def _refuse(websocket: WebSocket, error: TidelogError) -> None:
