@@ -1,5 +1,6 @@
 tidelog runs         # mine, newest first
 tidelog tail RUN     # follows a run; comes back by itself after a lost connection or a restart
+tidelog publish RUN  # makes a run of a pipe: make 2>&1 | tidelog publish
 tidelog pause RUN    # paused, already_paused, already_ended or pausing
 tidelog resume RUN   # resumed, not_paused, already_ended or resuming
 tidelog stop RUN     # stopped, already_ended or stopping

@@ -165,12 +165,13 @@ def free_port() -> int:
 
 
 def popen(
-    arguments: Sequence[str], folder: Path, *, stderr: int = subprocess.PIPE, env: Mapping[str, str] = {}
-) -> subprocess.Popen[str]:
+    arguments: Sequence[str], folder: Path, *, stderr: int = subprocess.PIPE, env: Mapping[str, str] = {},
+    stdin: int = subprocess.DEVNULL,
+) -> subprocess.Popen[str]:  # fmt: skip
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDELOG_")}
     return subprocess.Popen(
         [sys.executable, "-m", "tidelog", *arguments], cwd=folder, env={**clean, "PYTHONUNBUFFERED": "1", **env},
-        stdout=subprocess.PIPE, stderr=stderr, text=True, encoding="utf-8",
+        stdout=subprocess.PIPE, stderr=stderr, stdin=stdin, text=True, encoding="utf-8",
     )  # fmt: skip
 
 

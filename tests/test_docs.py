@@ -136,7 +136,7 @@ class TestLists:
     def test_every_command(self) -> None:
         commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
         text = (EXAMPLES / "terminal.sh").read_text(encoding="utf-8") + page("README.md")
-        assert set(commands) == {"serve", "tail", "stop", "pause", "resume", "runs", "key"}
+        assert set(commands) == {"serve", "tail", "stop", "pause", "resume", "runs", "publish", "key"}
         assert not [name for name in commands if f"tidelog {name}" not in text]
 
     def test_the_changelog_names_the_version(self) -> None:
@@ -327,7 +327,7 @@ class TestExamples:
         for path in sorted(set(examples.glob("*.py")) - set(examples.glob("test_*.py"))):
             module = importlib.import_module(path.stem)
             del sys.modules[path.stem]
-            assert path.stem in ("tools", "follow") or callable(module.app)
+            assert path.stem in ("tools", "follow", "mirror") or callable(module.app)
 
 
 class TestPromises:

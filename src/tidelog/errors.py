@@ -7,6 +7,9 @@
     │   │   └── Overloaded     not now: a limit of the process is reached, or it is going
     │   ├── NotFound           no such run, or not yours
     │   ├── Mismatch           contradicts what is stored (idempotency, a verb in the wrong state)
+    │   │   ├── OutOfTurn      a producer's batch leaves a gap
+    │   │   └── Ended          nothing can be added to a run that has ended
+    │   ├── InvalidBatch       an event of a producer's batch is not allowed
     │   ├── CursorAhead        a position that this log has never reached
     │   └── TooLarge           over a named limit
     ├── SourceError            whatever produces the events: a provider, a tool, a limit of time
@@ -22,6 +25,7 @@ Every error carries a `code` of spec/PROTOCOL.md §9. Which HTTP status a code m
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 SENTENCES: dict[str, str] = {
@@ -36,6 +40,11 @@ SENTENCES: dict[str, str] = {
     "idempotency_mismatch": "This idempotency key was used with another request.",
     "not_ended": "The run has not ended yet.",
     "not_repeatable": "The request of this run cannot be repeated.",
+    "already_ended": "The run has ended: nothing can be added.",
+    "fenced": "A later epoch of this producer has taken over.",
+    "out_of_turn": "The batch leaves a gap: events before it are missing.",
+    "run_taken": "The run is not this producer's.",
+    "invalid_batch": "An event of the batch is not allowed here.",
     "thread_busy": "Another run of this thread is still at work.",
     "expired": "The run was dropped by retention.",
     "cursor_ahead": "The cursor lies beyond what the log holds.",
@@ -76,6 +85,11 @@ class TidelogError(Exception):
         self.retryable = self.code in RETRYABLE if retryable is None else retryable
         """Whether the same request may succeed later; without a word of yours the code decides."""
         super().__init__(self.message)
+
+    @property
+    def fields(self) -> Mapping[str, object]:
+        """What a problem document tells beside the code and the words."""
+        return {}
 
 
 class CallerError(TidelogError):
@@ -120,6 +134,52 @@ class Mismatch(CallerError):
     def __init__(self, message: str = "", *, code: str | None = None, run: str | None = None) -> None:
         super().__init__(message, code=code)
         self.run = run
+
+    @property
+    def fields(self) -> Mapping[str, object]:
+        return {} if self.run is None else {"run": self.run}
+
+
+class OutOfTurn(Mismatch):
+    """A producer's batch does not follow what was taken: `expected` is the number of the event that must come next."""
+
+    default_code = "out_of_turn"
+
+    def __init__(self, expected: int) -> None:
+        super().__init__()
+        self.expected = expected
+
+    @property
+    def fields(self) -> Mapping[str, object]:
+        return {"expected": self.expected}
+
+
+class Ended(Mismatch):
+    """The run has ended, with this outcome: nothing can be added."""
+
+    default_code = "already_ended"
+
+    def __init__(self, outcome: str) -> None:
+        super().__init__()
+        self.outcome = outcome
+
+    @property
+    def fields(self) -> Mapping[str, object]:
+        return {"state": "ended", "outcome": self.outcome}
+
+
+class InvalidBatch(CallerError):
+    """An event of a producer's batch is not allowed: the one at `index`, from 0. Nothing of the batch was taken."""
+
+    default_code = "invalid_batch"
+
+    def __init__(self, message: str, *, index: int | None = None) -> None:
+        super().__init__(message)
+        self.index = index
+
+    @property
+    def fields(self) -> Mapping[str, object]:
+        return {} if self.index is None else {"index": self.index}
 
 
 class CursorAhead(CallerError):

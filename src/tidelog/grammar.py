@@ -78,6 +78,13 @@ class Grammar:
             self._change(states, key, rule.after, new=state == "absent")
         return None
 
+    def copy(self) -> Grammar:
+        """The same state, for events that may yet be refused."""
+        made = Grammar()
+        made.started, made.ended, made._count = self.started, self.ended, self._count
+        made._states = {kind: dict(states) for kind, states in self._states.items()}
+        return made
+
     def closing(self, outcome: e.Outcome) -> Iterator[e.Event]:
         """The events that close all that is open, for a run that ends with this outcome."""
         for part, state in self._states["reasoning"].items():

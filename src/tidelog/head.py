@@ -7,6 +7,7 @@ import time
 import msgspec
 
 from tidelog.events import Error, Mode, Outcome, RunEnded, State, TokenUsage
+from tidelog.limits import Limits
 
 
 class StoredRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -19,6 +20,15 @@ class StoredRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     path: str
     query: str = ""
     body: str | None = None
+
+
+class Producer(msgspec.Struct, frozen=True):
+    """The outside producer whose posts are the run's source, and the limits that the run was given: they go with it wherever
+    it lives.
+    """
+
+    id: str
+    limits: Limits
 
 
 class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -42,6 +52,8 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What the user said in the thread, which this run answers. It lives and goes with the run."""
     trace: str | None = None
     """Where its span is, as W3C's `traceparent`, if it is traced."""
+    producer: Producer | None = None
+    """Who posts the run's events; None for a run whose source is in the process that owns it, and goes with it."""
     state: State = "running"
     asked: int = 0
     """The last record of its control log that had been obeyed when its state changed."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -14,10 +13,9 @@ import msgspec
 from tidelog import events as e
 from tidelog import head as heads
 from tidelog.endings import Ending, ending_of
-from tidelog.errors import Conflict, Gone, InvalidEvent, StoreError
-from tidelog.grammar import Grammar
-from tidelog.log import Lease, Record, Tail, control_log, run_log
-from tidelog.parts import Parts
+from tidelog.errors import Conflict, Gone, StoreError
+from tidelog.log import Lease, Record, Tail, control_log, feed_log, run_log
+from tidelog.replay import replay
 from tidelog.seams import Expiring, Leasing, Store
 
 log = logging.getLogger("tidelog")
@@ -40,6 +38,8 @@ class Keeper:
         self._retention = retention
         self.reaped: Callable[[Ending], None] | None = None
         """Called for each run of a dead process that this one has ended."""
+        self.adopt: Callable[[str], Awaitable[bool]] | None = None
+        """Called for the log of each run of a dead process: whether it is not to be ended, because its source lives on."""
 
     async def work(self) -> None:
         """For ever; a store that fails is tried again."""
@@ -61,6 +61,8 @@ class Keeper:
         for name in await self._store.orphans(self._patience):
             if name.startswith("run/"):
                 try:
+                    if self.adopt is not None and await self.adopt(name):
+                        continue
                     ended = await self._end(name, "interrupted", e.Error.of("interrupted"))
                 except msgspec.DecodeError:
                     log.exception("run %s cannot be ended for its owner", name.partition("/")[2])
@@ -73,7 +75,8 @@ class Keeper:
         if self._retention is None or not isinstance(self._store, Expiring):
             return
         for name in await self._store.expire(time.time() - self._retention):
-            await self._store.drop(control_log(name.partition("/")[2]))
+            for beside in (control_log, feed_log):
+                await self._store.drop(beside(name.partition("/")[2]))
 
     async def end_lost(self, run: str, error: e.Error, *, lease: Lease) -> Ending | None:
         """Store the ending of a run of this process whose store had failed; None if somebody else has ended it, or dropped it.
@@ -91,7 +94,7 @@ class Keeper:
         if tail.ended:
             return ending_of(heads.decode(tail.head), tail.last) if lease is not None else None
         try:
-            grammar, usage = await self._replay(name)
+            grammar, _, usage, _, _ = await replay(self._store, name)
             last = heads.ending(outcome, error, usage)
             epoch = lease.epoch if lease is not None else tail.epoch + 1
             records = _number(tail, epoch, (*grammar.closing(outcome), last))
@@ -104,27 +107,6 @@ class Keeper:
             return None  # somebody else was first
         log.warning("run %s ended for its owner: %s", name.partition("/")[2], outcome)
         return ending_of(ended, records[-1].seq)
-
-    async def _replay(self, name: str) -> tuple[Grammar, e.TokenUsage]:
-        """What is open at the end of the log, and its usage: what was told, and an estimate of what was said since."""
-        grammar, parts, usage, after = Grammar(), Parts(), e.TokenUsage(), 0
-        while True:
-            page = await self._store.read(name, after)
-            for record in page.records:
-                event = e.decode(record.data)
-                if event is not None:
-                    with contextlib.suppress(InvalidEvent):  # after events of a later version; an ending must be had
-                        grammar.accept(event)
-                if isinstance(event, e.Usage):
-                    parts.told(event)
-                    usage = e.TokenUsage(event.input, event.output, event.source)
-                elif isinstance(event, e.TextDelta | e.ReasoningDelta | e.ToolInputDelta):
-                    parts.hear(event.json if isinstance(event, e.ToolInputDelta) else event.text)
-                after = record.seq
-            if not page.more:
-                guess = parts.estimate()
-                return grammar, usage if guess is None else e.TokenUsage(guess.input, guess.output, guess.source)
-            await asyncio.sleep(0)
 
 
 def _number(tail: Tail, epoch: int, events: tuple[e.Event, ...]) -> list[Record]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tidelog import events as e
 from tidelog.attempts import ATTEMPTS
 from tidelog.endings import OnEnd
-from tidelog.head import Head, StoredRequest
+from tidelog.head import Head, Producer, StoredRequest
 from tidelog.limits import Limits
 from tidelog.log import new_id
 from tidelog.run import Opener, Run
@@ -44,6 +44,10 @@ class Launch(NamedTuple):
     """Whose runs `max_runs` counts."""
     max_runs: int | None = None
     """How many runs of this endpoint may live in the process; None: no limit of its own."""
+    id: str | None = None
+    """The id that a client chose."""
+    producer: str | None = None
+    """The outside producer whose posts are the source."""
 
 
 class Launched(NamedTuple):
@@ -57,7 +61,7 @@ class Launched(NamedTuple):
 
 def begin(launch: Launch) -> tuple[Head, e.RunStarted]:
     """The head and the first event of a new run."""
-    run = new_id()
+    run = launch.id or new_id()
     thread, message = launch.thread or new_id(), launch.message or new_id()
     first = e.RunStarted(
         v=e.PROTOCOL_VERSION, run=run, thread=thread, message=message, attempt=1, of=launch.of, mode=launch.mode
@@ -66,5 +70,6 @@ def begin(launch: Launch) -> tuple[Head, e.RunStarted]:
         run=run, thread=thread, message=message, created=time.time(), principal=launch.principal, route=launch.route,
         request=launch.request, cancel_after=launch.cancel_after, lockstep=launch.limits.lockstep is not None,
         of=launch.of, mode=launch.mode, said=launch.said, trace=launch.trace,
+        producer=Producer(launch.producer, launch.limits) if launch.producer is not None else None,
     )  # fmt: skip
     return head, first

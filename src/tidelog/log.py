@@ -106,6 +106,11 @@ def control_log(run: str) -> str:
     return f"control/{run}"
 
 
+def feed_log(run: str) -> str:
+    """The name of the log of what an outside producer posts for the run."""
+    return f"feed/{run}"
+
+
 def thread_log(thread: str, principal: str | None) -> str:
     """The name of the log of a thread's runs: threads belong to a principal, so the name holds both."""
     return f"thread/{len(principal or '')}:{principal or ''}/{thread}"

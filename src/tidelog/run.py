@@ -25,6 +25,7 @@ from tidelog.gate import Gate
 from tidelog.head import Head
 from tidelog.limits import Limits
 from tidelog.log import Lease
+from tidelog.progress import Progressing
 from tidelog.seams import RunTranslator, Store, Translator
 from tidelog.stitch import Stitch
 from tidelog.viewers import Viewers
@@ -64,10 +65,8 @@ class Run:
         self.mode = head.mode
         """`retry` or `continue` for a run that follows another (`head.of`), else None."""
         self.limits = limits
-        self.failure: Exception | None = None
-        """The exception that ended the run, for the request that waits for its status."""
-        self.partial: str = ""
-        """For a run that continues another: the text so far."""
+        self.failure: Exception | None = None  # which ended the run, for the request that waits for its status
+        self.partial: str = ""  # for a run that continues another: the text so far
         self.on_ending: Callable[[], None] | None = None
         """Called when it is decided how the run ends."""
         self.viewers = Viewers()
@@ -76,14 +75,14 @@ class Run:
         self.done = self._writer.done
         self._clocks = Clocks(self.loop, limits, self._writer, over=self._late)
         self._gate = Gate(self._writer, self.viewers, self._clocks, lockstep=limits.lockstep)
+        self.progress = Progressing(self.loop, self._writer.accept)
         self._values = values
         self._reason: tuple[e.Outcome, e.Error | None] | None = None
         self._attempts = Attempts(attempts)
         self._task: asyncio.Task[None] | None = None
         self._pulling = False
         self._breath_at = BREATH_BYTES
-        self._silent = 0
-        """Chunks since the last breath that took the long way."""
+        self._silent = 0  # chunks since the last breath that took the long way
         self._cancelled = False
 
     @property
@@ -395,6 +394,7 @@ class Run:
         if self._attempts.failed is not None and self._reason is None:
             self._fail(self._attempts.failed)  # its source did not close, and nothing follows
         self._reason = self._reason or ("interrupted", e.Error.of("interrupted"))
+        self.progress.close()
         if not self._writer.finished and (used := self._values.usage()) is not None:
             self._writer.usage = e.TokenUsage(used.input, used.output, used.source)
         self._writer.finish(*self._reason)

@@ -13,7 +13,9 @@ from typing import Any, Final, Protocol
 
 from tidelog import asking, control, threads
 from tidelog import events as e
+from tidelog import head as heads
 from tidelog.admission import Admission, Bounds, Claim
+from tidelog.adopting import Adopted, adopt
 from tidelog.bell import Bell, Turn
 from tidelog.endings import Ending, Endings, OnEnd
 from tidelog.errors import Conflict, Gone, Overloaded, StoreError
@@ -22,12 +24,13 @@ from tidelog.keeper import Keeper
 from tidelog.launch import Launch as Launch
 from tidelog.launch import Launched as Launched
 from tidelog.live import Live, Watching
-from tidelog.log import Lease, Tail, control_log, new_id, run_log
+from tidelog.log import Lease, Tail, control_log, feed_log, new_id, run_log
 from tidelog.memory import CHECK_EVERY, SHED, MemoryWatch
 from tidelog.opening import open_run
 from tidelog.queue import Queue
-from tidelog.run import Run
+from tidelog.run import Opener, Run
 from tidelog.seams import Leasing, Store
+from tidelog.sources.pushed import pushed
 from tidelog.sources.values import Values
 
 log = logging.getLogger("tidelog")
@@ -74,6 +77,7 @@ class Runner:
         self._endings = Endings()
         self._keeper = keeper or Keeper(store)
         self._keeper.reaped = partial(self._tell, None)
+        self._keeper.adopt = self._take_over
         self._live: dict[str, Live] = {}
         self._queue = Queue(self.admission.runs, timeout=bounds.queue_timeout, spawn=self._spawn)
         self._memory = memory
@@ -101,7 +105,10 @@ class Runner:
                 await self._idle.wait()
         self._going = True
         for live in tuple(self._live.values()):
-            live.run.interrupt()
+            if self._outlives_us(live):
+                live.run.writer.let_go()  # not ended: whoever takes the log over goes on
+            else:
+                live.run.interrupt()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(INTERRUPT_TIMEOUT):
                 await self._idle.wait()
@@ -120,8 +127,9 @@ class Runner:
             self.draining.ring()
             self._queue.close()
             for live in tuple(self._live.values()):
-                if live.run.paused:
+                if live.run.paused and not self._outlives_us(live):
                     live.run.interrupt()
+            self._rest()
 
     def live(self, run: str) -> Run | None:
         """The run, if it lives in this process."""
@@ -166,6 +174,7 @@ class Runner:
             await asking.stop(self.store, run)
         await self.store.drop(run_log(run))
         await self.store.drop(control_log(run))
+        await self.store.drop(feed_log(run))
 
     def watch(self, head: Head, viewer: object, position: int) -> contextlib.AbstractContextManager[None]:
         """While the block lasts, `viewer` watches the run, wherever the owner is: for `on_leave`, and for `lockstep`."""
@@ -203,13 +212,17 @@ class Runner:
         if launch.of is not None and launch.mode is not None:
             succeeded = control.encode(control.Succeeded(by=made.run, mode=launch.mode))
             self._spawn(self.store.post(control_log(launch.of), succeeded))
-        for observer in self.observers:
-            observer.started(run)
-        self._spawn(self._queue.work(run, opened.opener, claim))
+        self._set_to_work(run, opened.opener, claim)
         if launch.thread is None:  # nobody else knows this thread yet: the source need not wait
             with contextlib.suppress(StoreError):
                 await threads.add(self.store, made.thread, made.principal, threads.entry_of(made))
         return Launched(made.run, made.thread, run, False)
+
+    def _set_to_work(self, run: Run, opener: Opener, claim: Claim) -> None:
+        for observer in self.observers:
+            observer.started(run)
+        self._idle.clear()
+        self._spawn(self._queue.work(run, opener, claim))
 
     def _adopt(self, run: Run, launch: Launch, bell: Bell, claim: Claim) -> None:
         live = self._live[run.id] = Live(
@@ -237,10 +250,11 @@ class Runner:
 
     async def _end_lost(self, live: Live) -> None:
         error = live.run.error or e.Error.of("store_unavailable")
+        lease = Lease(self.owner, live.run.writer.epoch)
         try:
             while self._started:
                 try:
-                    ended = await self._keeper.end_lost(live.run.id, error, lease=Lease(self.owner))
+                    ended = await self._keeper.end_lost(live.run.id, error, lease=lease)
                 except StoreError:
                     await asyncio.sleep(RETRY_ENDING)
                     continue
@@ -278,8 +292,44 @@ class Runner:
             await asyncio.sleep(CHECK_EVERY)
 
     def _rest(self) -> None:
-        if not self._live and not self._starting:
+        if not self._starting and all(self.draining.rung and self._outlives_us(live) for live in self._live.values()):
             self._idle.set()
+
+    def _outlives_us(self, live: Live) -> bool:
+        """Whether the run's source goes on elsewhere, and another process can take the log over."""
+        return live.run.head.producer is not None and isinstance(self.store, Leasing)
+
+    async def _take_over(self, name: str) -> bool:
+        """Go on with a run whose owner is dead, if its source is not; False if it must be ended."""
+        tail = await self.store.tail(name)
+        head = heads.decode(tail.head) if tail is not None else None
+        if tail is None or head is None or head.producer is None:
+            return False
+        if not self.draining.rung:
+            with contextlib.suppress(Conflict, Gone):
+                self._go_on(await adopt(self.store, tail))
+        return True  # whoever starts next, or was quicker, goes on with it
+
+    def _go_on(self, adopted: Adopted) -> None:
+        head, (grammar, told, _, size, said) = adopted.head, adopted.replayed
+        first = e.RunStarted(
+            v=e.PROTOCOL_VERSION,
+            run=head.run,
+            thread=head.thread,
+            message=head.message,
+            attempt=1,
+            of=head.of,
+            mode=head.mode,
+        )
+        launch = Launch(pushed(self.store, head.run, said), limits=adopted.limits, cancel_after=head.cancel_after)
+        run = Run(self.store, head, adopted.lease, values=Values(), limits=launch.limits, first=first)
+        run.writer.go_on(grammar, adopted.last, size, told)
+        claim = self.admission.run(
+            head.principal, endpoint=None, most=None, keyed=True
+        )  # over a limit it works without a slot
+        self._adopt(run, launch, adopted.bell, claim)
+        self._set_to_work(run, launch.opener, claim)
+        adopted.bell.ring()  # what was asked while nobody listened
 
     async def _leave(self) -> None:
         """End all tasks, and leave those behind that do not end."""

@@ -29,6 +29,10 @@ PENDING_BYTES: Final = 256 * 1024
 """What may wait to be stored before the source is held."""
 
 
+class HandedOver(Conflict):
+    """The log was let go."""
+
+
 class Writer:
     """Writes the log of `head`, whose first event is stored. `moved` is called when the store has caught up, or lost the log.
 
@@ -82,6 +86,11 @@ class Writer:
         self._most_records = limits.max_run_records
 
     @property
+    def epoch(self) -> int:
+        """That of its records."""
+        return self._epoch
+
+    @property
     def pending_bytes(self) -> int:
         """What the store was given and has not stored yet."""
         if self._ack is None or self._ack.done():
@@ -99,6 +108,15 @@ class Writer:
             self._catching_up = True
             self._ack.add_done_callback(self._caught_up)
         return True
+
+    def go_on(self, grammar: Grammar, last: int, size: int, usage: e.TokenUsage) -> None:
+        """Before anything is accepted: another process has begun the log, and left it like this."""
+        self._grammar, self.last, self.usage = grammar, last, usage
+        self.bytes = self.stored = size
+
+    def let_go(self) -> None:
+        """Write no more, not even an ending: another process goes on. What was accepted is still stored."""
+        self._lose(HandedOver())
 
     def age(self) -> float:
         """Seconds since the last record was accepted."""
@@ -217,8 +235,9 @@ class Writer:
         """The store refused: nothing can be added any more. What was not stored was shown to nobody."""
         if self.lost is not None or self.done.done():
             return
-        level = logging.WARNING if isinstance(error, Conflict) else logging.ERROR
-        log.log(level, "run %s: the log is lost to this process: %s", self.head.run, error)
+        if not isinstance(error, HandedOver):
+            level = logging.WARNING if isinstance(error, Conflict) else logging.ERROR
+            log.log(level, "run %s: the log is lost to this process: %s", self.head.run, error)
         self.lost = error
         self.finished = True
         self._lease.lost = None

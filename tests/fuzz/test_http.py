@@ -21,7 +21,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from tests.conftest import count
 from tests.server.chat import make_tide
 
-from tidelog import Tidelog
+from tidelog import Limits, Tidelog
 from tidelog.testing import Server, serve
 
 pytestmark = pytest.mark.soak
@@ -68,7 +68,9 @@ def make_app(tide: Tidelog) -> FastAPI:
 
 @pytest.fixture(scope="module")
 def target() -> Iterator[Target]:
-    tide = make_tide()
+    tide = make_tide(
+        limits=Limits(first_event_timeout=0.5, gap_timeout=0.5)
+    )  # of runs that a producer reserves and leaves
     app = make_app(tide)
     with serve(app) as server:
         runs = []
@@ -128,8 +130,24 @@ HEADERS = (
     "Origin",
     "Range",
     "Cookie",
+    "Producer-Id",
+    "Producer-Epoch",
+    "Producer-Seq",
 )
-QUERIES = ("after", "wait", "limit", "dialect", "merge", "chunk", "key", "thread", "last_event_id", "question", "pace")
+QUERIES = (
+    "after",
+    "wait",
+    "limit",
+    "dialect",
+    "merge",
+    "chunk",
+    "key",
+    "thread",
+    "last_event_id",
+    "question",
+    "pace",
+    "end",
+)
 KNOWN = {200, 201, 202, 204, 307, 400, 401, 403, 404, 405, 409, 410, 413, 415, 422, 426, 429}
 
 

@@ -1,6 +1,6 @@
-"""The command line: `tidelog serve`, `tail`, `stop`, `pause`, `resume`, `runs`, `key`. Heavy imports stand inside the commands.
+"""The command line: `tidelog serve`, `tail`, `stop`, `pause`, `resume`, `runs`, `publish`, `key`. Imports stand inside.
 
-Exit codes: 0 all is well, 1 it cannot be done (the sentence says why), 2 the command makes no sense; `tail` tells by
+Exit codes: 0 all is well, 1 it cannot be done (the sentence says why), 2 the command makes no sense; `tail` and `publish` tell by
 3 to 6 how a run ended, and 130 is Ctrl-C.
 """
 
@@ -122,6 +122,39 @@ def runs(
 
     with told(), remote.connect(header or ()) as client:
         typer.echo(show.table(remote.runs(client, url, limit)))
+
+
+@app.command()
+def publish(
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN|URL]", help="The id that the run is to have, or its URL.")
+    ] = None,
+    url: UrlOption = DEFAULT_URL,
+    header: HeaderOption = None,
+    ndjson: Annotated[bool, typer.Option("--ndjson", help="Read events as lines of JSON; else all is text.")] = False,
+    patience: Annotated[float, typer.Option(help="Seconds to go on trying when the server is away.", min=0)] = 300.0,
+) -> None:
+    """Make a run of what a pipe says: make 2>&1 | tidelog publish
+
+    Goes on through lost connections and restarts of the server. The end of the pipe completes the run, Ctrl-C stops it;
+    where somebody else stops it, the pipe is closed.
+
+    The exit code tells how the run ended: 0 completed, 3 failed, 4 stopped, 5 timed_out, 6 interrupted.
+    """
+    import sys
+
+    from tidelog.cli import pipe as pipes
+    from tidelog.cli import show
+    from tidelog.cli.trouble import told
+
+    with told():
+        try:
+            outcome = pipes.publish(run, url, header or (), lines=ndjson, pipe=sys.stdin.fileno(), patience=patience)
+        except KeyboardInterrupt:
+            show.note("stopped")
+            raise typer.Exit(130) from None
+        show.note(outcome)
+        raise typer.Exit(show.EXIT_CODES.get(outcome, 1))
 
 
 def _ask(verb: str, run: str, url: str, header: list[str] | None) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from tidelog.cli.trouble import Trouble
+from tidelog.client.wire import NO_PROXY
 from tidelog.log import RUN_ID
 
 CONNECT_TIMEOUT: Final = 5.0
@@ -21,7 +22,7 @@ READ_TIMEOUT: Final = 40.0
 def connect(headers: Sequence[str]) -> httpx2.Client:
     """A client that sends these headers (`Name: value`) with every request. Raises `Trouble`."""
     timeout = httpx2.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT)
-    return httpx2.Client(headers=dict(map(_header, headers)), timeout=timeout, mounts=_NO_PROXY)
+    return httpx2.Client(headers=dict(map(header, headers)), timeout=timeout, mounts=NO_PROXY)
 
 
 def run_address(run: str, url: str) -> str:
@@ -83,7 +84,8 @@ def _base(url: str) -> str:
     return url.rstrip("/")
 
 
-def _header(text: str) -> tuple[str, str]:
+def header(text: str) -> tuple[str, str]:
+    """Name and value of `Name: value`. Raises `Trouble`."""
     name, colon, value = text.partition(":")
     if not colon or not name.strip():
         raise Trouble(f"{text!r} is no header: write 'Name: value'.", 2)
@@ -92,9 +94,3 @@ def _header(text: str) -> tuple[str, str]:
 
 def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
-
-
-# A proxy of the environment knows nothing of this machine.
-_NO_PROXY: Final[dict[str, httpx2.HTTPTransport | None]] = {
-    "all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None,
-}  # fmt: skip

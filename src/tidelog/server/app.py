@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, Unpack, overload
 
 from fastapi import APIRouter
@@ -30,9 +31,11 @@ from tidelog.keeper import LEASE_PATIENCE, RETENTION, Keeper
 from tidelog.launch import Launch
 from tidelog.limits import Limits
 from tidelog.memory import Marks
+from tidelog.progress import TASK
 from tidelog.run import Run, current
 from tidelog.runner import Runner
 from tidelog.server.access import Access
+from tidelog.server.beside import Beside
 from tidelog.server.checks import check_app
 from tidelog.server.decorator import endpoint
 from tidelog.server.links import Links
@@ -196,6 +199,19 @@ class Tidelog:
         assert launched.run is not None
         return launched.run
 
+    def writer(
+        self, *, thread: str | None = None, principal: str | None = None, message: str | None = None,
+        **options: Unpack[OptionArgs],
+    ) -> Beside:  # fmt: skip
+        """A run that a thread of this process writes in a `with` block: arguments are those of `start`.
+
+        Other processes, and other machines, use `tidelog.client.connect`. Raises `InvalidRequest` before the application started.
+        """
+        if self._starting is None:
+            raise InvalidRequest("tide.writer() needs the application to run.")
+        start = partial(self.start, thread=thread, principal=principal, message=message, **options)
+        return Beside(start, self._starting.get_loop())
+
     def openai(self, stream: Any, /) -> Any:
         """A stream of chunks that are dicts in OpenAI's shapes, chat completions or Responses. Instances need no wrapper."""
         return wrapped("openai", stream)
@@ -286,6 +302,16 @@ class Tidelog:
             run.emit(value)
         else:
             emit_from_thread(run, value)
+
+    def progress(self, done: float, total: float | None = None, note: str | None = None, *, task: str = TASK) -> None:
+        """Tell from nested code how far the current run has come: `done` of `total` steps (None: unknown).
+
+        Call it at every step: of each task the first and the last report are stored, and between them one every 0.25 s at most.
+        It may be called in threads of the run, and waits for nothing. After the end it does nothing.
+
+        Raises `InvalidRequest` outside a run, `InvalidEvent` for what is no finite number and for the run's own task `attempt`.
+        """
+        current_run().progress(done, total, note, task=task)
 
     async def ready(self) -> None:
         """Start the store and the runner, once."""

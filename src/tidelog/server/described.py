@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple, get_args
 
+from tidelog.feed import EndOutcome
 from tidelog.granularity import Chunk
 from tidelog.paced import FASTEST, SLOWEST
 from tidelog.registry import DIALECTS
@@ -35,6 +36,11 @@ PARAMETERS: Final = {
         _parameter("merge", "query", {"type": "string", "pattern": "^(0|[0-9]{1,3}ms)$"}, "Joins text for so long: `20ms`, `0`."),
         _parameter("chunk", "query", {"type": "string", "enum": ["token", *get_args(Chunk)]}, "Holds text until this is whole."),
         _parameter("pace", "query", {"type": "number", "minimum": SLOWEST, "maximum": FASTEST}, "Replays: 1 is as it was."),
+        _parameter("Producer-Id", "header", ID, "Who posts: one for each run."),
+        _parameter("Producer-Epoch", "header", SEQ, "A higher one fences the lower; 0 without it."),
+        _parameter("Producer-Seq", "header", SEQ, "The number of the batch's first event, from 1."),
+        _parameter("Thread-Id", "header", ID, "The thread that the run joins."),
+        _parameter("end", "query", {"type": "string", "enum": list(get_args(EndOutcome))}, "Ends the run behind the batch."),
         _parameter("Last-Event-ID", "header", {"type": "string"}, "The id of the last event that was seen."),
     )
 }  # fmt: skip
@@ -50,8 +56,14 @@ class Route(NamedTuple):
     takes: tuple[str, ...]
     answers: Mapping[int, tuple[str, ...]]
     refuses: tuple[str, ...] = ()
+    body: Mapping[str, Any] | None = None
+    """What OpenAPI calls the `requestBody`."""
 
 
+BATCH: Final = {
+    "description": "Events, as an array or as lines; `run.ended` may be the last.",
+    "content": {JSON: {"schema": {"type": "array", "items": {"type": "object"}}}, "application/x-ndjson": {}},
+}
 WHO: Final = ("unauthorized", "forbidden")
 OF_A_RUN: Final = (*WHO, "not_found", "expired")
 STEERS: Final = ("cross_site", *OF_A_RUN)
@@ -65,6 +77,15 @@ START: Final = (
 ROUTES: Final[Mapping[str, Route]] = {
     "runs": Route(("limit", "principal"), {200: (JSON,)}, (*WHO, "invalid_request", "not_found")),
     "run": Route(("run",), {200: (JSON,)}, OF_A_RUN),
+    "reserve": Route(
+        ("run", "Producer-Id", "Producer-Epoch", "Thread-Id"), {200: (JSON,), 201: (JSON,)},
+        ("invalid_request", "fenced", "already_ended", "run_taken", "thread_busy", "overloaded", *STEERS),
+    ),
+    "post": Route(
+        ("run", "Producer-Id", "Producer-Epoch", "Producer-Seq", "end"), {200: (JSON,)},
+        ("invalid_request", "fenced", "already_ended", "run_taken", "out_of_turn", "too_large", "invalid_batch",
+         "overloaded", *STEERS), BATCH,
+    ),
     "delete_run": Route(("run",), {204: ()}, STEERS),
     "events": Route(
         ("run", "after", "Last-Event-ID", "wait", "pace", "ticket", *VIEW), {200: (*STREAMS, JSON), 204: ()},
@@ -96,7 +117,10 @@ def described(name: str) -> dict[str, Any]:
         answers.setdefault(status, {"description": "", "content": {}})
         answers[status]["description"] = f"{answers[status]['description']} {refusal['description']}".strip()
         answers[status]["content"].update(refusal["content"])
-    return {"responses": answers, "openapi_extra": {"parameters": [PARAMETERS[one] for one in route.takes]}}
+    extra: dict[str, Any] = {"parameters": [PARAMETERS[one] for one in route.takes]}
+    if route.body is not None:
+        extra["requestBody"] = route.body
+    return {"responses": answers, "openapi_extra": extra}
 
 
 def refusals(*codes: str) -> dict[int, dict[str, Any]]:
@@ -125,6 +149,9 @@ PROBLEM_SCHEMA: Final = {
         "retry_after": {"type": "number"},
         "run": {"type": "string"},
         "events": {"type": "string"},
+        "expected": {"type": "integer"},
+        "index": {"type": "integer"},
+        "outcome": {"type": "string"},
     },
     "required": ["type", "title", "status", "code", "detail", "retryable"],
 }

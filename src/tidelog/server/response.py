@@ -24,6 +24,7 @@ from tidelog.cursor import Cursor, check_position
 from tidelog.errors import Gone, InvalidRequest, NotFound, TidelogError, TooLarge
 from tidelog.head import Head, StoredRequest
 from tidelog.launch import Launch, Launched
+from tidelog.limits import Limits
 from tidelog.log import RUN_ID, Position, Record, run_log
 from tidelog.run import Opener, Run
 from tidelog.runner import Runner
@@ -65,6 +66,7 @@ class Edge(Protocol):
     links: Links
     origins: frozenset[str]
     access: Access
+    limits: Limits
     view_settings: ViewSettings
 
     async def ready(self) -> None:

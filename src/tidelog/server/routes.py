@@ -24,6 +24,7 @@ from tidelog.server import negotiate as ask
 from tidelog.server.access import target_of, verb_of
 from tidelog.server.described import described
 from tidelog.server.guard import check_site, is_local
+from tidelog.server.producers import Producers
 from tidelog.server.repeat import Redispatch
 from tidelog.server.response import Edge
 from tidelog.server.status import json_response, problem
@@ -48,12 +49,15 @@ class Routes:
 
     def add_to(self, router: APIRouter) -> None:
         """Add all routes."""
+        producers = Producers(self._edge)
         for method, path, call in (
             ("GET", "/runs", self.runs),
             ("GET", "/runs/{run}", self.run),
+            ("PUT", "/runs/{run}", producers.reserve),
             ("DELETE", "/runs/{run}", self.delete_run),
             ("GET", "/runs/{run}/events", self.events),
             ("GET", "/runs/{run}/ws", self.not_a_socket),
+            ("POST", "/runs/{run}/events", producers.post),
             ("GET", "/runs/{run}/transcript", self.transcript),
             ("POST", "/runs/{run}/stop", self.stop),
             ("POST", "/runs/{run}/pause", self.pause),

@@ -11,7 +11,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from tidelog import events as e
-from tidelog.errors import SENTENCES, Mismatch, TidelogError
+from tidelog.errors import SENTENCES, TidelogError
 
 STATUS: Final[Mapping[str, int]] = {
     "invalid_request": 400,
@@ -26,6 +26,11 @@ STATUS: Final[Mapping[str, int]] = {
     "not_ended": 409,
     "not_repeatable": 409,
     "thread_busy": 409,
+    "already_ended": 409,
+    "fenced": 409,
+    "out_of_turn": 409,
+    "run_taken": 409,
+    "invalid_batch": 422,
     "expired": 410,
     "cursor_ahead": 410,
     "too_large": 413,
@@ -75,8 +80,7 @@ def problem(
         "retryable": error.retryable,
         **more,
     }
-    if isinstance(error, Mismatch) and error.run is not None:
-        body["run"] = error.run
+    body.update(error.fields)
     headers = {"Cache-Control": "no-store", **(headers or {})}
     if error.retry_after is not None:
         body["retry_after"] = error.retry_after
