@@ -132,10 +132,10 @@ async def test_a_run_is_paused_and_resumed_and_every_device_sees_it(
     other = await device.new_page()
     await other.goto(page.url)
     await expect(last(other, ".status")).to_have_text("Using calculator")
-    await page.get_by_role("button", name="Pause").click()
+    await page.get_by_role("button", name="Pause", exact=True).click()
     for one in (page, other):
         await expect(last(one, ".status")).to_have_text("Paused; it goes on when you resume it")
-        await expect(one.get_by_role("button", name="Resume")).to_be_enabled()
+        await expect(one.get_by_role("button", name="Resume", exact=True)).to_be_enabled()
         await expect(one.get_by_role("button", name="Stop")).to_be_enabled()
     await page.locator("#language").click()
     await expect(last(page, ".status")).to_have_text("已暂停，恢复后会继续")
@@ -143,11 +143,11 @@ async def test_a_run_is_paused_and_resumed_and_every_device_sees_it(
     await page.locator("#language").click()
     await other.reload()
     await expect(last(other, ".status")).to_have_text("Paused; it goes on when you resume it")
-    await other.get_by_role("button", name="Resume").click()
+    await other.get_by_role("button", name="Resume", exact=True).click()
     for one in (page, other):
         await expect(last(one, ".status")).to_have_text("Using calculator")
-        await expect(one.get_by_role("button", name="Pause")).to_be_enabled()
-    await page.get_by_role("button", name="Pause").click()
+        await expect(one.get_by_role("button", name="Pause", exact=True)).to_be_enabled()
+    await page.get_by_role("button", name="Pause", exact=True).click()
     await expect(last(other, ".status")).to_have_text("Paused; it goes on when you resume it")
     await other.get_by_role("button", name="Stop").click()
     for one in (page, other):
