@@ -30,8 +30,8 @@ HISTORY: Final = 32_000
 """Characters of a thread that a model is given, the newest."""
 
 
-class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A run of the thread; `of` and `mode` where it retries or continues another."""
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="thread.run"):
+    """A run of the thread; `of` and `mode` where it retries or continues another. Whoever watches the thread sees it as it is."""
 
     run: str
     of: str | None = None

@@ -99,6 +99,10 @@ ROUTES: Final[Mapping[str, Route]] = {
     "retry": Route(("run",), {201: (JSON,)}, ("not_ended", "not_repeatable", *STEERS, *START)),
     "continue": Route(("run",), {201: (JSON,)}, ("not_ended", "not_repeatable", *STEERS, *START)),
     "thread": Route(("thread", "limit", "principal"), {200: (JSON,)}, (*WHO, "invalid_request", "not_found")),
+    "thread_events": Route(
+        ("thread", "principal", "after", "Last-Event-ID", "wait", "ticket", *VIEW), {200: (*STREAMS, JSON)},
+        ("invalid_request", "invalid_cursor", "cursor_ahead", "too_many_viewers", *OF_A_RUN),
+    ),
     "delete_thread": Route(("thread", "principal"), {204: ()}, (*WHO, "cross_site", "not_found")),
     "ticket": Route((), {200: (JSON,)}, ("invalid_request", "too_large", "overloaded", *STEERS)),
     "healthz": Route((), {200: (JSON,)}),

@@ -36,7 +36,7 @@ from tidelog.server.negotiate import Form, negotiate, resume_position
 from tidelog.server.options import CancelAfter, Options
 from tidelog.server.refusal import STREAM_HEADERS, refusal
 from tidelog.server.status import json_response, status_of
-from tidelog.server.view import LEFT, Peer, View, ViewSettings
+from tidelog.server.view import LEFT, Peer, Subject, View, ViewSettings
 from tidelog.transcript import Fold
 
 NO_STORE: Final = "private, no-store, no-transform"
@@ -220,7 +220,7 @@ class _Answer:
 
     def __init__(self, edge: Edge, head: Head, form: Form, options: Options, *, headers: MutableHeaders) -> None:
         self._runner = edge.runner
-        self._view = View(edge.runner, head, form, edge.view_settings)
+        self._view = View(edge.runner, Subject.of(head), form, edge.view_settings)
         self._head = head
         self._form = form
         self._options = options

@@ -14,10 +14,10 @@ from tidelog import asking, control, threads
 from tidelog import head as heads
 from tidelog.auth import Target
 from tidelog.cursor import Cursor, check_position
-from tidelog.errors import Gone, InvalidRequest, NotFound, Refused, TidelogError
+from tidelog.errors import CursorAhead, Gone, InvalidRequest, NotFound, Refused, TidelogError
 from tidelog.events import Mode
 from tidelog.head import Head
-from tidelog.log import Position, Tail, control_log, run_log
+from tidelog.log import Position, Tail, control_log, run_log, thread_log
 from tidelog.runner import Runner
 from tidelog.seams import Listing, Store
 from tidelog.server import negotiate as ask
@@ -29,6 +29,7 @@ from tidelog.server.repeat import Redispatch
 from tidelog.server.response import Edge
 from tidelog.server.status import json_response, problem
 from tidelog.server.tickets import asked_run
+from tidelog.server.view import Subject
 from tidelog.server.viewer import CursorResponse
 from tidelog.server.websocket import Socket, no_socket
 from tidelog.transcript import Fold, Transcript
@@ -66,6 +67,7 @@ class Routes:
             ("POST", "/runs/{run}/continue", self.continue_),
             ("GET", "/threads/{thread}", self.thread),
             ("DELETE", "/threads/{thread}", self.delete_thread),
+            ("GET", "/threads/{thread}/events", self.thread_events),
             ("POST", "/tickets", self.ticket),
             ("GET", "/healthz", self.healthz),
             ("GET", "/readyz", self.readyz),
@@ -111,7 +113,7 @@ class Routes:
         head, tail, after = await self._cursor(request)
         form = ask.negotiate(request, "sse", "native")
         form = form._replace(pace=ask.pace(request, form))
-        return CursorResponse(self._edge, head, tail, form, after=after, wait=ask.wait(request))
+        return CursorResponse(self._edge, Subject.of(head, ended=tail.ended), form, after=after, wait=ask.wait(request))
 
     async def not_a_socket(self, request: Request) -> Response:
         """Over HTTP: where the events are."""
@@ -153,6 +155,22 @@ class Routes:
         said = await threads.messages(self._runner.store, name, owner, limit=limit)
         runs = [_state(head, tail) for head, tail in found]
         return json_response({"thread": name, "active": active[-1] if active else None, "messages": said, "runs": runs})
+
+    async def thread_events(self, request: Request) -> Response:
+        """A cursor over a thread: each run that joins it, as it comes."""
+        name = request.path_params["thread"]
+        owner = await self._owner(request, "read", name)
+        if not await self._thread_runs(name, owner):
+            raise NotFound
+        position, log = ask.resume_position(request), thread_log(name, owner)
+        after = position.seq if position is not None else ask.after(request)
+        tail = await self._runner.store.tail(log)
+        if position is not None and position.run != name:
+            raise NotFound
+        if tail is None or after > tail.last:
+            raise CursorAhead
+        form = ask.negotiate(request, "sse", "native")
+        return CursorResponse(self._edge, Subject(log, name, None), form, after=after, wait=ask.wait(request))
 
     async def delete_thread(self, request: Request) -> Response:
         """Delete a thread and its runs, every byte."""

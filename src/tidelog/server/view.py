@@ -72,9 +72,22 @@ class Peer:
             self._gone()
 
 
-def cursor_of(runner: Runner, run: str, position: int, pace: float | None) -> Cursor:
-    """The cursor of a viewer, at the pace that it asks for."""
-    name = run_log(run)
+class Subject(NamedTuple):
+    """What is watched: a log, under the id that cursors name, and the run that it is of; a thread's is of none."""
+
+    log: str
+    id: str
+    head: Head | None
+    ended: bool = False
+
+    @classmethod
+    def of(cls, head: Head, *, ended: bool = False) -> Subject:
+        """The log of this run."""
+        return cls(run_log(head.run), head.run, head, ended)
+
+
+def cursor_of(runner: Runner, name: str, position: int, pace: float | None) -> Cursor:
+    """The cursor of a viewer of this log, at the pace that it asks for."""
     if pace is None:
         return Cursor(runner.store, name, position, batch=VIEWER_BATCH)
     return Paced(runner.store, name, position, pace=pace, batch=VIEWER_BATCH)
@@ -82,13 +95,14 @@ def cursor_of(runner: Runner, run: str, position: int, pace: float | None) -> Cu
 
 @contextmanager
 def watching(
-    runner: Runner, head: Head, delivery: Delivery, settings: ViewSettings, scope: Scope
+    runner: Runner, subject: Subject, delivery: Delivery, settings: ViewSettings, scope: Scope
 ) -> Iterator[Span]:  # fmt: skip
-    """While the block lasts the delivery is a viewer of the run; gives its span.
+    """While the block lasts the delivery is a viewer; gives its span.
 
     It is sent away when the server goes, and when the credential of `scope` expires.
     """
-    live = runner.live(head.run)
+    head = subject.head
+    live = runner.live(head.run) if head is not None else None
     if live is not None and live.limits.lockstep is not None:
         delivery.moved = lambda seq: live.viewers.moved(delivery, seq)
     runner.draining.add(delivery.send_away)
@@ -96,7 +110,7 @@ def watching(
         delivery.send_away()
     try:
         with (
-            runner.watch(head, delivery, delivery.position),
+            runner.watch(head, delivery, delivery.position) if head is not None else nullcontext(),
             expiring(scope, partial(delivery.send_away, "reauth")),
             _traced(head, delivery.position, settings.tracing) as span,
         ):
@@ -105,8 +119,8 @@ def watching(
         runner.draining.discard(delivery.send_away)
 
 
-def _traced(head: Head, position: int, tracing: Tracing | None) -> AbstractContextManager[Span]:
-    return tracing.view(head, position) if tracing is not None else nullcontext(INVALID_SPAN)
+def _traced(head: Head | None, position: int, tracing: Tracing | None) -> AbstractContextManager[Span]:
+    return tracing.view(head, position) if tracing is not None and head is not None else nullcontext(INVALID_SPAN)
 
 
 LEFT: Final = Response(status_code=499)
@@ -116,9 +130,9 @@ LEFT: Final = Response(status_code=499)
 class View:
     """One answer that is a stream."""
 
-    def __init__(self, runner: Runner, head: Head, form: Form, settings: ViewSettings) -> None:
+    def __init__(self, runner: Runner, subject: Subject, form: Form, settings: ViewSettings) -> None:
         self._runner = runner
-        self._head = head
+        self._subject = subject
         self._form = form
         self._settings = settings
 
@@ -126,8 +140,8 @@ class View:
         self, scope: Scope, send: Send, *, peer: Peer, position: int, headers: Headers, error_marker: str | None = None
     ) -> None:  # fmt: skip
         """Send the status and everything after `position`, until the end, or until one side goes."""
-        head, retry = self._head, random.randint(*RETRY)
-        framing, dialect = self._form.framing(retry), self._form.dialect(head.run)
+        subject, retry = self._subject, random.randint(*RETRY)
+        framing, dialect = self._form.framing(retry), self._form.dialect(subject.id)
         pacing = Pacing(self._form.granularity, self._settings.heartbeat, self._settings.send_timeout, retry)
 
         async def write(data: bytes) -> None:
@@ -135,13 +149,13 @@ class View:
 
         connection = scope.get("extensions", {}).get("tidelog")
         delivery = Delivery(
-            cursor_of(self._runner, head.run, position, self._form.pace), dialect, framing,
+            cursor_of(self._runner, subject.log, position, self._form.pace), dialect, framing,
             write=write, direct=connection, pacing=pacing, turn=self._runner.turn,
         )  # fmt: skip
         peer.when_gone(delivery.leave)
         how: How | Literal["dropped"]
         try:
-            with watching(self._runner, head, delivery, self._settings, scope) as span:
+            with watching(self._runner, subject, delivery, self._settings, scope) as span:
                 await send(_start(framing.media_type, headers))
                 how = await delivery.run()
                 span.set_attribute("tidelog.how", how)

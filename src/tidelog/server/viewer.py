@@ -1,4 +1,4 @@
-"""`GET /runs/{id}/events`: a cursor as SSE, as lines, or as one JSON document, with long-poll (spec §8)."""
+"""A cursor over a run or a thread as SSE, as lines, or as one JSON document, with long-poll (spec §8)."""
 
 from __future__ import annotations
 
@@ -12,25 +12,22 @@ from starlette.types import Receive, Scope, Send
 from tidelog import registry
 from tidelog.cursor import Cursor
 from tidelog.errors import Overloaded, TidelogError
-from tidelog.head import Head
-from tidelog.log import Tail, run_log
 from tidelog.seams import BATCH_BYTES
 from tidelog.server.expiry import left_of
 from tidelog.server.negotiate import Form
 from tidelog.server.refusal import STREAM_HEADERS, refusal
 from tidelog.server.response import NO_STORE, Edge, nothing_left
 from tidelog.server.status import problem
-from tidelog.server.view import LEFT, Peer, View
+from tidelog.server.view import LEFT, Peer, Subject, View
 
 
 class CursorResponse(Response):
     """Everything behind `after`. `wait` (seconds) makes lines and JSON answer once, when there is something."""
 
-    def __init__(self, edge: Edge, head: Head, tail: Tail, form: Form, *, after: int, wait: float | None) -> None:
+    def __init__(self, edge: Edge, subject: Subject, form: Form, *, after: int, wait: float | None) -> None:
         super().__init__()
         self._edge = edge
-        self._head = head
-        self._tail = tail
+        self._subject = subject
         self._form = form
         self._after = after
         self._wait = wait
@@ -41,7 +38,7 @@ class CursorResponse(Response):
             {
                 "Cache-Control": NO_STORE,
                 "Vary": "Accept",
-                "Run-State": "ended" if self._tail.ended else "running",
+                "Run-State": "ended" if self._subject.ended else "running",
                 "Access-Control-Expose-Headers": "Run-State, Last-Seq",
             }
         )
@@ -55,12 +52,16 @@ class CursorResponse(Response):
                     await response(scope, _silent, send)
                 else:
                     headers.update(STREAM_HEADERS if sse else {"X-Accel-Buffering": "no"})
-                    view = View(self._edge.runner, self._head, self._form, self._edge.view_settings)
+                    view = View(self._edge.runner, self._subject, self._form, self._edge.view_settings)
                     await view.serve(scope, send, peer=peer, position=self._after, headers=headers)
         except Overloaded as error:
             await refusal(scope, error)(scope, _silent, send)
         finally:
             await peer.close()
+
+    def _watched(self, cursor: Cursor) -> AbstractContextManager[None]:
+        head = self._subject.head
+        return self._edge.runner.watch(head, cursor, self._after) if head is not None else nullcontext()
 
     def _counted(self, principal: str | None) -> AbstractContextManager[None]:
         """Room for one viewer more, if this is one: who asks for what there is now stays for nothing."""
@@ -73,7 +74,7 @@ class CursorResponse(Response):
         try:
             if self._form.kind == "json" or (self._wait is not None and not sse):
                 return await self._once(peer, headers)
-            if await nothing_left(self._edge.runner, self._head.run, self._after, self._form):
+            if self._subject.ended and await nothing_left(self._edge.runner, self._subject.id, self._after, self._form):
                 return Response(status_code=204 if sse else 200)
         except TidelogError as error:
             return problem(error)
@@ -81,12 +82,12 @@ class CursorResponse(Response):
 
     async def _once(self, peer: Peer, headers: MutableHeaders) -> Response:
         """What there is behind `after`, or the first thing that comes within `wait`; a server that goes waits for nothing."""
-        cursor = Cursor(self._edge.runner.store, run_log(self._head.run), self._after, batch=BATCH_BYTES)
+        cursor = Cursor(self._edge.runner.store, self._subject.log, self._after, batch=BATCH_BYTES)
         peer.when_gone(cursor.wake)
         draining = self._edge.runner.draining
         draining.add(cursor.wake)
         try:
-            with self._edge.runner.watch(self._head, cursor, self._after):
+            with self._watched(cursor):
                 records = await cursor.next(0 if draining.rung else self._wait or 0)
         finally:
             draining.discard(cursor.wake)
@@ -95,7 +96,7 @@ class CursorResponse(Response):
         if peer.left:
             return Response(status_code=LEFT.status_code)
         kind = registry.dialect("native") if self._form.kind == "json" else self._form.dialect
-        dialect = kind(self._head.run)
+        dialect = kind(self._subject.id)
         frames = [frame.data for record in records for frame in dialect.encode(record) if frame.data is not None]
         headers["Run-State"] = "ended" if cursor.ended else "running"
         headers["Last-Seq"] = str(cursor.position)

@@ -21,7 +21,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from tidelog.asking import PATIENCE
 from tidelog.errors import Gone, Refused, TidelogError
 from tidelog.head import Head
-from tidelog.log import Tail
+from tidelog.log import Tail, run_log
 from tidelog.server import negotiate as ask
 from tidelog.server.access import target_of
 from tidelog.server.guard import check_site
@@ -29,7 +29,7 @@ from tidelog.server.negotiate import Form
 from tidelog.server.response import Edge
 from tidelog.server.status import STATUS, problem
 from tidelog.server.steering import Steering, Verdict
-from tidelog.server.view import RETRY, cursor_of, watching
+from tidelog.server.view import RETRY, Subject, cursor_of, watching
 from tidelog.transports.deliver import FAREWELL_TIMEOUT, How, Pacing
 from tidelog.transports.steered import Steered
 from tidelog.transports.websocket import framing_of, messages
@@ -104,7 +104,7 @@ class _View:
         self._head = head
         self._settings = settings
         self._view = Steered(
-            cursor_of(edge.runner, head.run, position, form.pace), form.dialect(head.run), form.framing(retry),
+            cursor_of(edge.runner, run_log(head.run), position, form.pace), form.dialect(head.run), form.framing(retry),
             write=self._write, pacing=Pacing(form.granularity, settings.heartbeat, settings.send_timeout, retry),
         )  # fmt: skip
         check = partial(edge.access.check, request, target_of(head))
@@ -134,7 +134,7 @@ class _View:
         """Serve the view; how its connection must be closed, if there is anybody to close it for."""
         how: How | Literal["dropped"]
         try:
-            with watching(self._runner, self._head, self._view, self._settings, self._scope) as span:
+            with watching(self._runner, Subject.of(self._head), self._view, self._settings, self._scope) as span:
                 how = await self._view.run()
                 span.set_attribute("tidelog.how", how)
         except Gone as gone:
