@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import time
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
 
@@ -12,7 +14,9 @@ import anthropic
 import httpx2
 import openai
 import pytest
+from langchain_openai import ChatOpenAI
 from pydantic_ai.exceptions import ModelHTTPError
+from pydantic_ai.models import infer_model
 
 from tidelog import blame
 from tidelog import events as e
@@ -209,6 +213,41 @@ def test_no_word_of_a_provider_is_passed_on() -> None:
     cases += [answered(library, status) for library in (openai, anthropic) for status in BY_STATUS]
     assert len(cases) > 40
     assert not [error for error in cases if SECRET in error_of(error).message]
+
+
+def openai_keyless() -> None:
+    openai.AsyncOpenAI()
+
+
+def anthropic_keyless() -> None:
+    anthropic.Anthropic().messages.create(model="x", max_tokens=1, messages=[{"role": "user", "content": SECRET}])
+
+
+def langchain_keyless() -> None:
+    ChatOpenAI(model="x")
+
+
+def pydantic_ai_keyless() -> None:
+    infer_model("anthropic:claude-sonnet-5-5")
+
+
+@pytest.mark.parametrize("ask", [openai_keyless, anthropic_keyless, langchain_keyless, pydantic_ai_keyless])
+def test_a_library_without_a_key(ask: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("OPENAI_", "ANTHROPIC_"))]:
+        monkeypatch.delenv(name)
+    with pytest.raises(Exception) as raised:
+        ask()
+    assert error_of(raised.value) == told("provider_error", blame.NO_KEY, again=False)
+    assert severity(raised.value) == logging.WARNING
+
+
+def test_a_mistake_in_the_application_is_no_missing_key() -> None:
+    with pytest.raises(TypeError) as raised:
+        openai.AsyncOpenAI(api_keys="x")  # type: ignore[call-arg]
+    assert error_of(raised.value) == e.Error.of("internal")
+    with pytest.raises(KeyError) as missing:
+        _ = {}["OPENAI_API_KEY"]
+    assert error_of(missing.value) == e.Error.of("internal")
 
 
 def test_how_loudly_it_is_logged() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
@@ -22,6 +23,7 @@ CAUSES: Final = 8
 BUSY: Final = "The provider is busy."
 OVERLOADED: Final = "The model server is overloaded."
 KEY: Final = "The provider refused the key."
+NO_KEY: Final = "The server has no key for the model's provider."
 CREDIT: Final = "The provider says that the account has no credit left."
 REFUSED: Final = "The provider refused the request."
 UNKNOWN: Final = "The provider knows no such model or address."
@@ -69,6 +71,8 @@ _TYPES: Final = {
 """The status that a provider's own word for an error stands for: in an open stream it comes without one."""
 _TELLING: Final = frozenset({"insufficient_quota", "billing_error", "context_length_exceeded", "model_not_found"})
 """Words that say more than the status that they come with."""
+_KEYLESS: Final = re.compile(r"api_key|_API_KEY|authentication method")
+"""In the words of libraries that were given no key: they raise this before they ask anybody, in classes that mean much else."""
 _OWN: Final = {
     404: "not_found", 413: "too_large", 429: "rate_limited", 502: "provider_error", 503: "overloaded", 504: "timed_out",
 }  # fmt: skip
@@ -77,7 +81,7 @@ _OWN: Final = {
 def error_of(error: BaseException) -> Error:
     """What the wire may know of an exception: words that the application chose, or a sentence of ours. Never raises."""
     for link in _chain(error):
-        found = _chosen(link) or _of_provider(link) or _of_connection(link)
+        found = _chosen(link) or _of_provider(link) or _of_connection(link) or _of_setup(link)
         if found is not None:
             return found
     return Error.of("internal")
@@ -147,6 +151,29 @@ def _of_connection(error: BaseException) -> Error | None:
         cut = any(_names(link) & _CUTS for link in _chain(error))
         return Error.of("provider_error", CUT if cut else UNREACHABLE)
     return Error.of("provider_error", NO_SERVER) if isinstance(error, ConnectionError) else None
+
+
+def _of_setup(error: BaseException) -> Error | None:
+    """For a library that was not told all that it needs. Its words are read, and never passed on."""
+    raised_by = _origin(error)
+    if raised_by in _PACKAGES | {"pydantic_ai"} and _KEYLESS.search(_words(error)):
+        return Error("provider_error", NO_KEY)
+    return None
+
+
+def _origin(error: BaseException) -> str:
+    """The package whose code raised it: Anthropic's library says with a plain TypeError that it has no key."""
+    frame, trace = None, error.__traceback__
+    while trace is not None:
+        frame, trace = trace.tb_frame, trace.tb_next
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] if frame is not None else ""
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 def retry_after(error: BaseException) -> float | None:

@@ -369,13 +369,27 @@ def said(*words: str, last: str = "[DONE]") -> bytes:
     return "".join(f"data: {data}\n\n" for data in (*chunks, *([last] if last else []))).encode()
 
 
+def test_the_name_of_a_model_is_told_when_it_is_known() -> None:
+    """Not before: whoever reads `/about` must not take an address for a model."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    app = make_app("memory:", drain_timeout=0.0, model=choose({"OPENAI_BASE_URL": url}))
+    with serve(app) as server:
+        assert server.client.get("/about").json()["model"] == {"name": None, "provider": "compatible", "place": url}
+        assert answering(app) == f"the model at {url} has not answered yet"
+
+
 def test_a_server_without_a_name_is_asked_once() -> None:
     with answers(json.dumps(LISTED).encode(), said("One"), said("Two")) as (url, seen):
         chosen = choose({"OPENAI_BASE_URL": url.replace("//", "//me:word@")})
         assert chosen is not None
         app = make_app("memory:", drain_timeout=0.0, model=chosen)
         with serve(app) as server:
-            assert server.client.get("/about").json()["model"] == {"name": "qwen3", "provider": "compatible"}
+            assert server.client.get("/about").json()["model"] == {
+                "name": "qwen3",
+                "provider": "compatible",
+                "place": url,
+            }
             assert answering(app) == f"qwen3 answers ({url})"
             assert text(events(server, "/chat", "x")) == "One"
             assert text(events(server, "/chat", "x")) == "Two"

@@ -12,11 +12,12 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 from tests.browser.driving import PATIENCE, ROOT, stage
 
 from tidelog.testing import Process
 
+expect.set_options(timeout=PATIENCE)  # a limit, not a wait: machines that run tests are busy
 FLAGS = (ROOT / "scripts" / "chromium.flags").read_text().split()
 MISSING = "Chromium is missing. Debian: apt-get install chromium fonts-noto-cjk; elsewhere: CHROMIUM=/path/to/chromium"
 HERE = Path(__file__).parent

@@ -50,7 +50,7 @@ ABOUT = {
     "store": "memory:",
     "documents": {"state": "ready", "count": 1, "own": False},
     "answerer": "model",
-    "model": {"name": "tide-1", "provider": "compatible"},
+    "model": {"name": "tide-1", "provider": "compatible", "place": "http://127.0.0.1:9"},
     "apps": ["rag", "chat", "agent"],
 }
 

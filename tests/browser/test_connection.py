@@ -183,6 +183,30 @@ async def test_it_tells_that_it_is_coming_back_and_wakes_at_once(page: Page, ser
     assert await answer(page) == "".join(long_text("away"))
 
 
+async def test_a_lost_connection_is_told_however_often_it_is_tried_again(page: Page, server: Process) -> None:
+    """In a page whose time stands still but for what the test lets pass: 400 ms to the second try, 700 to the word."""
+    await page.clock.install()
+    await page.goto(f"{server.url}/long/")
+    await page.evaluate(
+        """() => {
+            const through = fetch;
+            window.tries = 0;
+            window.fetch = (url, ...rest) => {
+                if (!url.includes("/events")) return through(url, ...rest);
+                tries += 1;
+                return Promise.reject(new TypeError("refused"));
+            };
+        }"""
+    )
+    await page.clock.pause_at(await page.evaluate("Date.now() + 1000"))
+    await ask(page, "lost")
+    await page.wait_for_function("tries === 1", polling=10)
+    await page.clock.run_for(410)
+    assert await page.evaluate("tries") == 2
+    await page.clock.run_for(450)
+    assert await last(page, ".status").text_content() == "Connection lost; coming back"
+
+
 async def test_two_heartbeats_without_a_byte_are_the_end_of_a_connection(page: Page, server: Process) -> None:
     asked, first, never = list[str](), asyncio.Event(), asyncio.Event()
 

@@ -8,7 +8,7 @@ import re
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
 from tests.browser.driving import LOCK, answer, ask, ended, last, run_of, shown, step, when
-from tests.browser.scripted import HELD
+from tests.browser.scripted import ABOUT, HELD
 from tests.browser.story import long_text
 
 from tidelog.testing import Process
@@ -53,6 +53,33 @@ async def test_the_banner_tells_the_truth(page: Page, server: Process) -> None:
     await expect(page.locator("#answerer")).to_have_text("tide-1 answers (a compatible server).")
     await expect(page.locator("#attach")).to_be_hidden()
     await expect(page.locator("#pace")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("locale", "before", "after"),
+    [
+        ("en", "The model server at http://127.0.0.1:9 is attached; it has not answered yet.", "tide-1 answers"),
+        ("zh-CN", "已接入 http://127.0.0.1:9 的模型服务器，它还没有响应。", "由 tide-1（兼容接口的服务器）回答。"),
+    ],
+)
+async def test_the_banner_of_a_server_that_has_not_answered(
+    browser: Browser, server: Process, locale: str, before: str, after: str
+) -> None:
+    """What it is called is learnt with the first answer."""
+    context = await browser.new_context(locale=locale)
+    page, told = await context.new_page(), False
+
+    async def about(route: Route) -> None:
+        model = {"name": "tide-1" if told else None, "provider": "compatible", "place": "http://127.0.0.1:9"}
+        await route.fulfill(json={**ABOUT, "model": model})
+
+    await page.route("**/about", about)
+    await page.goto(f"{server.url}/long/#chat")
+    await expect(page.locator("#answerer")).to_have_text(before)
+    told = True
+    await ask(page, "who")
+    await expect(page.locator("#answerer")).to_contain_text(after)
+    await context.close()
 
 
 async def test_it_speaks_the_language_of_the_browser(browser: Browser, server: Process) -> None:
@@ -126,6 +153,25 @@ async def test_stop_keeps_the_text_and_offers_to_go_on(page: Page, server: Proce
     assert await answer(page) == whole
     await expect(shown(page)).to_have_count(1)
     assert await last(page, ".cards li").count() == 1
+
+
+async def test_a_run_and_its_phase_are_shown_together(page: Page, server: Process) -> None:
+    """Nobody may take the end of the old run for that of the new one."""
+    await page.goto(f"{server.url}/long/#chat")
+    await ask(page, "together")
+    await ended(page)
+    old = await run_of(page)
+    await page.evaluate(
+        """() => {
+            const turn = document.querySelector(".turn");
+            window.seen = [];
+            new MutationObserver(() => seen.push([turn.dataset.run, turn.dataset.phase])).observe(turn, { attributes: true });
+        }"""
+    )
+    await page.get_by_role("button", name="Retry").click()
+    await expect(last(page)).not_to_have_attribute("data-run", old)
+    first = next(phase for run, phase in await page.evaluate("seen") if run != old)
+    assert first == "thinking"
 
 
 async def test_the_built_in_answerer_goes_on(page: Page, server: Process) -> None:

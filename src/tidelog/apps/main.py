@@ -74,7 +74,8 @@ def answering(app: FastAPI) -> str:
     model: Model | None = app.state.model
     if model is None:
         return "no language model is attached"
-    return f"{model.name} answers ({model.choice.place})" if model.is_known else f"{model.name} has not answered yet"
+    place = model.choice.place
+    return f"{model.name} answers ({place})" if model.name else f"the model at {place} has not answered yet"
 
 
 @asynccontextmanager

@@ -99,19 +99,14 @@ class Model:
         self._client: httpx2.AsyncClient | None = None
 
     @property
-    def name(self) -> str:
-        """The model's name; as long as its server has not told it, the server's."""
-        return self._name or f"the model at {self.choice.place}"
+    def name(self) -> str | None:
+        """The model's name; None as long as its server has not told it."""
+        return self._name
 
     @property
-    def is_known(self) -> bool:
-        """Whether the name is the model's own."""
-        return self._name is not None
-
-    @property
-    def described(self) -> dict[str, str]:
+    def described(self) -> dict[str, str | None]:
         """For `/about`."""
-        return {"name": self.name, "provider": self.choice.provider}
+        return {"name": self.name, "provider": self.choice.provider, "place": self.choice.place}
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

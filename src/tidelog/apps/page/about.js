@@ -30,6 +30,11 @@ export class About {
     if (this.#found?.documents?.state === "reading") setTimeout(() => this.learn(), READING_EVERY);
   }
 
+  /** A run has ended: a server whose model was not known may have named it. */
+  async settled() {
+    if (this.model && !this.model.name) await this.learn();
+  }
+
   speak(say) {
     this.#say = say;
     this.show();
@@ -54,11 +59,15 @@ export class About {
     tell($("about"), [`tidelog ${version}`, read, kept].filter(Boolean).join(" · "));
   }
 
+  #answers({ name, provider, place }) {
+    return name ? this.#say("model", name, this.#say(`provider_${provider}`)) : this.#say("model_unnamed", place);
+  }
+
   #banner() {
     const [say, model] = [this.#say, this.model];
     $("attach").hidden = !this.#found || Boolean(model);
     if (!this.#found) return tell($("answerer"), "");
-    tell($("answerer"), model ? say("model", model.name, say(`provider_${model.provider}`)) : say(`built_in_${this.#mode}`));
+    tell($("answerer"), model ? this.#answers(model) : say(`built_in_${this.#mode}`));
     $("how").replaceChildren(...say("attach", ...KEYS).map((piece) => (KEYS.includes(piece) ? element("code", "", piece) : piece)));
   }
 }

@@ -19,6 +19,7 @@ const PACE = "12";
 let language = firstLanguage(recall("localStorage", "tidelog.language"));
 let say = speaker(language);
 let notice = null; // the name of a word
+let busy = false; // whether a run was at work at the last look
 
 const conversation = new Conversation({ list: $("turns"), say, on: { changed, placed, returned, linked, gone } });
 const about = new About({ say, mode: MODES[0], ask });
@@ -48,6 +49,8 @@ function changed() {
   $("pause").textContent = say($("pause").dataset.say);
   $("send").hidden = live;
   if (!live && notice === "wait") notify(null);
+  if (busy && !live) about.settled();
+  busy = live;
   if ((focused === $("stop") && (!live || $("stop").disabled)) || (focused === $("pause") && !live)) $("question").focus();
   document.title = last?.question ? `${last.question} · tidelog` : say(`title_${mode}`);
 }

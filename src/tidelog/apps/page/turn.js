@@ -123,7 +123,7 @@ export class Turn {
   }
 
   close() {
-    clearTimeout(this.#grace);
+    this.#settle();
     this.#watch?.close();
     this.#watch = null;
   }
@@ -135,22 +135,31 @@ export class Turn {
   }
 
   #linked(live, refused) {
-    clearTimeout(this.#grace);
+    if (live || refused) this.#settle();
     if (refused) {
       this.#why = refused;
       this.change({ phase: GONE[refused.status] ?? "refused" });
     } else if (live) {
       if (this.#link) this.change({ link: null });
-    } else this.#grace = setTimeout(() => this.change({ link: lost() }), LINK_GRACE);
+    } else {
+      this.#grace ??= setTimeout(() => {
+        this.#grace = null;
+        this.change({ link: lost() });
+      }, LINK_GRACE);
+    }
+  }
+
+  #settle() {
+    clearTimeout(this.#grace);
+    this.#grace = null;
   }
 
   #show() {
     const state = this.#state;
-    if (this.run) this.root.dataset.run = this.run;
     const error = this.#why ?? state?.error;
     const trouble = this.#trouble || advice(error, this.#say);
     const can = this.#last && state?.outcome ? state.can.filter((name) => name !== "continue" || state.text) : [];
-    this.#view.show({ question: this.question, phase: this.phase, status: this.#status(error), trouble, notes: this.#notes(), state, can });
+    this.#view.show({ run: this.run, question: this.question, phase: this.phase, status: this.#status(error), trouble, notes: this.#notes(), state, can });
   }
 
   #status(error) {

@@ -56,7 +56,7 @@ export class TurnView {
     this.#part("sources").open = false;
   }
 
-  /** `now`: {question, phase, status, trouble, notes, state, can}. Painted with the next frame, the last one given. */
+  /** `now`: {run, question, phase, status, trouble, notes, state, can}. Painted with the next frame, the last one given. */
   show(now) {
     this.#next = now;
     if (this.#due) return;
@@ -73,10 +73,11 @@ export class TurnView {
     return this.root.querySelector(`.${name}`);
   }
 
-  #paint({ question, phase, status, trouble, notes, state, can }) {
+  #paint({ run, question, phase, status, trouble, notes, state, can }) {
     const live = LIVE.includes(phase);
     const height = document.documentElement.scrollHeight;
     const followed = (live || this.root.hasAttribute("data-live")) && innerHeight + scrollY > height - NEAR_END;
+    if (run) this.root.dataset.run = run;
     this.root.dataset.phase = phase;
     this.root.toggleAttribute("data-live", live);
     this.root.toggleAttribute("data-trouble", Boolean(trouble) || TROUBLES.includes(phase));

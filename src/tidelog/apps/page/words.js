@@ -66,6 +66,7 @@ const WORDS = {
     forgotten: "Questions and answers are kept in memory until the server stops",
 
     model: (name, provider) => `${name} answers (${provider}).`,
+    model_unnamed: (place) => `The model server at ${place} is attached; it has not answered yet.`,
     provider_openai: "OpenAI",
     provider_anthropic: "Anthropic",
     provider_compatible: "a compatible server",
@@ -202,6 +203,7 @@ const WORDS = {
     forgotten: "问答保存在内存中，服务器停止后即消失",
 
     model: (name, provider) => `由 ${name}（${provider}）回答。`,
+    model_unnamed: (place) => `已接入 ${place} 的模型服务器，它还没有响应。`,
     provider_openai: "OpenAI",
     provider_anthropic: "Anthropic",
     provider_compatible: "兼容接口的服务器",
