@@ -71,9 +71,10 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         return self.lockstep or self.cancel_after is not None
 
 
-def ending(outcome: Outcome, error: Error | None, usage: TokenUsage) -> RunEnded:
-    """The last event of a run that ends like this."""
-    can = ("retry",) if outcome == "completed" else ("retry", "continue")
+def ending(head: Head, outcome: Outcome, error: Error | None, usage: TokenUsage) -> RunEnded:
+    """The last event of this head's run, which ends like this. What cannot be sent again can be neither retried nor continued."""
+    verbs = ("retry",) if outcome == "completed" else ("retry", "continue")
+    can = verbs if head.request is not None else ()
     return RunEnded(outcome=outcome, error=error, usage=usage, can=can)
 
 

@@ -95,10 +95,11 @@ class Keeper:
             return ending_of(heads.decode(tail.head), tail.last) if lease is not None else None
         try:
             grammar, _, usage, _, _ = await replay(self._store, name)
-            last = heads.ending(outcome, error, usage)
+            head = heads.decode(tail.head)
+            last = heads.ending(head, outcome, error, usage)
             epoch = lease.epoch if lease is not None else tail.epoch + 1
             records = _number(tail, epoch, (*grammar.closing(outcome), last))
-            ended = heads.ended_head(heads.decode(tail.head), last)
+            ended = heads.ended_head(head, last)
             if lease is not None:
                 await self._store.append(name, tail.last, records, lease=lease, head=heads.encode(ended), ended=True)
             elif isinstance(self._store, Leasing):

@@ -177,7 +177,7 @@ class Writer:
         if self.finished:
             return
         self.finished = True
-        ending = heads.ending(outcome, error, self.usage)
+        ending = heads.ending(self.head, outcome, error, self.usage)
         head = heads.encode(heads.ended_head(self.head, ending))
         after, records = self.last, list[Record]()
         for event in (*self._grammar.closing(outcome), ending):

@@ -8,8 +8,10 @@ from tests.parts import log_of
 from tidelog import events as e
 from tidelog.errors import InvalidEvent
 from tidelog.grammar import Grammar
-from tidelog.head import ending
+from tidelog.head import Head, StoredRequest, ending
 from tidelog.log import Record
+
+HEAD = Head(run="r", thread="t", message="m", created=0.0, request=StoredRequest("GET", "/chat"))
 
 TEXT = st.text(max_size=8)
 PARTS = st.sampled_from(["p1", "p2", "p3"])
@@ -75,7 +77,7 @@ def closed(log: list[Record], outcome: e.Outcome) -> list[Record]:
         assert event is not None
         grammar.accept(event)
     error = None if outcome in ("completed", "stopped") else e.Error.of("internal")
-    last = (*grammar.closing(outcome), ending(outcome, error, e.TokenUsage()))
+    last = (*grammar.closing(outcome), ending(HEAD, outcome, error, e.TokenUsage()))
     for event in last:
         grammar.accept(event)
     assert grammar.ended

@@ -154,6 +154,7 @@ def test_of_a_request_that_is_not_json_is_409(verb: str) -> None:
             server.watch(f"/runs/{run}/events").rest()
             answer = server.client.post(f"/runs/{run}/{verb}")
             assert (answer.status_code, answer.json()["code"]) == (409, "not_repeatable")
+            assert server.client.get(f"/runs/{run}").json()["can"] == []
 
 
 def test_by_get_with_its_query() -> None:
