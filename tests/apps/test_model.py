@@ -376,7 +376,7 @@ def test_the_name_of_a_model_is_told_when_it_is_known() -> None:
     app = make_app("memory:", drain_timeout=0.0, model=choose({"OPENAI_BASE_URL": url}))
     with serve(app) as server:
         assert server.client.get("/about").json()["model"] == {"name": None, "provider": "compatible", "place": url}
-        assert answering(app) == f"the model at {url} has not answered yet"
+        assert answering(app) == f"the model server at {url} has not named its model yet"
 
 
 def test_a_server_without_a_name_is_asked_once() -> None:

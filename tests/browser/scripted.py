@@ -75,6 +75,9 @@ def scripted(store: str) -> APIRouter:
             raise FAILURES[ask.question]
         yield Data(name="question", data=ask.question)
         yield Sources([Source(id="s1", title="<i>Tides</i>", quote="<img src=x onerror=alert(1)>")])
+        if ask.question == "cut":
+            yield "High water is at "
+            raise FAILURES["dead"]
         tokens = without(current_run().partial, long_text(ask.question))
         if ask.question.startswith("hold"):
             for token in tokens[:HELD]:

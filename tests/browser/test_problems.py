@@ -33,6 +33,16 @@ async def test_a_model_that_fails(
     await expect(last(page, ".status")).to_have_text(said.replace("Failed: ", "失败："))
 
 
+async def test_a_model_that_fails_in_mid_answer(page: Page, server: Process) -> None:
+    """What there is can go on: that is the advice."""
+    await page.goto(f"{server.url}/long/")
+    await ask(page, "cut")
+    await ended(page, "failed")
+    await expect(last(page, ".trouble")).to_have_text("Press Continue to go on from here, or Retry to begin again.")
+    await page.get_by_role("button", name="中文").click()
+    await expect(last(page, ".trouble")).to_have_text("按“继续”从这里接着回答，或按“重试”重新开始。")
+
+
 async def test_a_start_that_is_refused(page: Page, server: Process) -> None:
     """The question goes back into its field, and what was refused makes room for the next one."""
     refused = {"code": "too_large", "detail": "The body is over max_body_bytes (10).", "retryable": False}

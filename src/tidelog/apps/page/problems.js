@@ -5,9 +5,10 @@ const KNOWN = [
   "thread_busy", "not_repeatable", "not_found", "expired",
 ];
 
-/** What to do about an error: a Refusal, or the `error` of an ending. Empty where there is nothing to say. */
-export function advice(error, say) {
+/** What to do about an error: a Refusal, or the `error` of an ending. `partial`: it can go on. Empty where there is nothing to say. */
+export function advice(error, say, { partial = false } = {}) {
   const code = error?.code;
+  if (partial && error?.retryable && ["provider_error", "timed_out"].includes(code)) return say("do_interrupted");
   if (!KNOWN.includes(code)) return error?.status === 413 ? say("do_too_large") : "";
   if (code === "provider_error") return say(error.retryable ? "do_provider" : "do_model");
   const seconds = error.retry_after ?? error.retryAfter / 1000;

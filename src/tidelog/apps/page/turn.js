@@ -157,8 +157,8 @@ export class Turn {
   #show() {
     const state = this.#state;
     const error = this.#why ?? state?.error;
-    const trouble = this.#trouble || advice(error, this.#say);
     const can = this.#last && state?.outcome ? state.can.filter((name) => name !== "continue" || state.text) : [];
+    const trouble = this.#trouble || advice(error, this.#say, { partial: can.includes("continue") });
     this.#view.show({ run: this.run, question: this.question, phase: this.phase, status: this.#status(error), trouble, notes: this.#notes(), state, can });
   }
 

@@ -66,7 +66,7 @@ const WORDS = {
     forgotten: "Questions and answers are kept in memory until the server stops",
 
     model: (name, provider) => `${name} answers (${provider}).`,
-    model_unnamed: (place) => `The model server at ${place} is attached; it has not answered yet.`,
+    model_unnamed: (place) => `The model server at ${place} is attached; it has not named its model yet.`,
     provider_openai: "OpenAI",
     provider_anthropic: "Anthropic",
     provider_compatible: "a compatible server",
@@ -122,7 +122,7 @@ const WORDS = {
     finish_length: "cut off at the model's length limit: Continue goes on",
     finish_content_filter: "withheld by the provider's filter",
     finish_refusal: "the model declined to answer",
-    usage: (given, taken, guessed) => `${guessed ? "about " : ""}${given} tokens in, ${taken} out`,
+    usage: (given, taken, guessed) => `${guessed ? "about " : ""}${given ? `${given} tokens in, ${taken} out` : `${taken} tokens out`}`,
 
     do_model: "Put that right where the server was started (its key, model or address), start it again, then press Retry.",
     do_provider: "Check that the model's server runs and can be reached from here, then press Retry.",
@@ -203,7 +203,7 @@ const WORDS = {
     forgotten: "问答保存在内存中，服务器停止后即消失",
 
     model: (name, provider) => `由 ${name}（${provider}）回答。`,
-    model_unnamed: (place) => `已接入 ${place} 的模型服务器，它还没有响应。`,
+    model_unnamed: (place) => `已接入 ${place} 的模型服务器，它还没有给出模型名称。`,
     provider_openai: "OpenAI",
     provider_anthropic: "Anthropic",
     provider_compatible: "兼容接口的服务器",
@@ -259,7 +259,7 @@ const WORDS = {
     finish_length: "达到模型的长度上限而中断，可按“继续”",
     finish_content_filter: "被提供方的过滤器拦下",
     finish_refusal: "模型拒绝回答",
-    usage: (given, taken, guessed) => `${guessed ? "约 " : ""}输入 ${given}、输出 ${taken} 个词元`,
+    usage: (given, taken, guessed) => `${guessed ? "约" : ""}${given ? `输入 ${given}、` : ""}输出 ${taken} 个词元`,
 
     do_model: "请检查启动服务器时用的密钥、模型名称和 OPENAI_BASE_URL，重新启动后按“重试”。",
     do_provider: "请检查模型服务器是否在运行、能否从这里访问，然后按“重试”。",
