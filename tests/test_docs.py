@@ -256,6 +256,14 @@ class TestExamples:
             {"expression": "12 * 7", "value": "84"}
         ]
 
+    def test_uploads(self, examples: Path) -> None:
+        (examples / "notes.md").write_text("# Notes\n\nThe gate opens at nine.\n")
+        with serving(examples) as server:
+            printed = run_script("documents.sh", server, examples)
+            assert '"read":[{"name":"notes.md"' in printed
+            assert '"documents":[{"name":"notes.md"' in printed
+            assert httpx2.get(f"{server.url}/documents", timeout=PATIENCE).json()["documents"] == []
+
     def test_the_terminal(self, examples: Path) -> None:
         """Every command there is one of ours, with arguments that it takes."""
         group = typer.main.get_command(cli.app)
