@@ -59,7 +59,11 @@ async def test_the_banner_tells_the_truth(page: Page, server: Process) -> None:
     ("locale", "before", "after"),
     [
         ("en", "The model server at http://127.0.0.1:9 is attached; it has not named its model yet.", "tide-1 answers"),
-        ("zh-CN", "已接入 http://127.0.0.1:9 的模型服务器，它还没有给出模型名称。", "由 tide-1（兼容接口的服务器）回答。"),
+        (
+            "zh-CN",
+            "已接入 http://127.0.0.1:9 的模型服务器，它还没有给出模型名称。",
+            "由 tide-1（兼容接口的服务器）回答。",
+        ),
     ],
 )
 async def test_the_banner_of_a_server_that_has_not_answered(

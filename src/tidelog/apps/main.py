@@ -75,7 +75,9 @@ def answering(app: FastAPI) -> str:
     if model is None:
         return "no language model is attached"
     place = model.choice.place
-    return f"{model.name} answers ({place})" if model.name else f"the model server at {place} has not named its model yet"
+    return (
+        f"{model.name} answers ({place})" if model.name else f"the model server at {place} has not named its model yet"
+    )
 
 
 @asynccontextmanager
