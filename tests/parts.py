@@ -17,6 +17,7 @@ from tidelog.head import Head
 from tidelog.keeper import Keeper
 from tidelog.limits import Limits
 from tidelog.log import Lease, Record, run_log
+from tidelog.replay import begun
 from tidelog.run import Run
 from tidelog.runner import Launch, Runner
 from tidelog.seams import BATCH_BYTES, Page, Store
@@ -173,12 +174,14 @@ async def bare_run(store: Store, limits: Limits = Limits()) -> Run:
     first = e.RunStarted(v=1, run="r", thread="t", message="m", attempt=1)
     head = Head(run="r", thread="t", message="m", created=0.0)
     await store.open(run_log("r"), heads.encode(head), records=(Record(1, 0.0, e.encode(first)),))
-    return Run(store, head, Lease("me"), values=Values(), limits=limits, first=first)
+    return Run(store, head, Lease("me"), values=Values(), limits=limits, written=begun(first))
 
 
 async def outcome(run: Run) -> e.Outcome:
     """How the run ended, once its ending is stored."""
-    return await asyncio.wait_for(run.wait(), PATIENCE)
+    found = await asyncio.wait_for(run.wait(), PATIENCE)
+    assert found is not None, "parked"
+    return found
 
 
 async def records_of(store: Store, run: str) -> list[Record]:

@@ -78,6 +78,11 @@ def blocking():
     finally:
         Path("finally").touch()
 
+@app.get("/asking")
+@tide.stream
+async def asking():
+    yield f"You said {await tide.ask('Send it?', options=['yes', 'no'])}, {await tide.ask('How many?', type=int)}."
+
 @app.get("/failing")
 @tide.stream
 async def failing():
@@ -414,6 +419,27 @@ class TestTail:
             assert ask("stop") == (0, "stopped\n", "")
             tail.communicate(timeout=PATIENCE)
         assert ask("pause") == ask("resume") == (0, "already_ended\n", "")
+
+    def test_a_question_is_told_and_answered(self, server: Server, tmp_path: Path) -> None:
+        identity = server.launch("/asking")
+
+        def say(*args: str) -> tuple[int, str, str]:
+            return run("answer", identity, *args, "--url", server.url, folder=tmp_path)
+
+        with popen(("tail", identity, "--url", server.url), tmp_path) as tail:
+            assert tail.stdout is not None
+            assert tail.stderr is not None
+            assert tail.stderr.readline() == "question q1: Send it? [yes / no]\n"
+            code, out, err = say("q1", "perhaps")
+            assert (code, out) == (1, "") and "The answer must be one of: yes, no. (invalid_answer)" in err
+            assert say("q1", "yes") == (0, "answered\n", "")
+            code, out, err = say("q1", "no")
+            assert (code, out) == (1, "") and '(already_answered) It was decided: "yes"' in err
+            assert say("q2", "three", "--json")[0] == 2
+            assert say("q2", "3", "--json") == (0, "answered\n", "")
+            out, err = tail.communicate(timeout=PATIENCE)
+        assert out == "You said yes, 3.\n"
+        assert 'question q1 answered: "yes"' in err and "question q2 answered: 3" in err
 
     def test_ctrl_c_leaves_and_does_not_stop(self, server: Server, tmp_path: Path) -> None:
         identity = server.launch("/gated")

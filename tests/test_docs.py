@@ -136,7 +136,7 @@ class TestLists:
     def test_every_command(self) -> None:
         commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
         text = (EXAMPLES / "terminal.sh").read_text(encoding="utf-8") + page("README.md")
-        assert set(commands) == {"serve", "tail", "stop", "pause", "resume", "runs", "publish", "key"}
+        assert set(commands) == {"serve", "tail", "stop", "pause", "resume", "answer", "runs", "publish", "key"}
         assert not [name for name in commands if f"tidelog {name}" not in text]
 
     def test_the_changelog_names_the_version(self) -> None:

@@ -27,6 +27,9 @@ EXAMPLES: tuple[e.Event, ...] = (
     e.Finish(reason="stop", raw="end_turn"),
     e.RunState(state="queued", position=3),
     e.RunState(state="paused"),
+    e.QuestionAsked(question="q1", prompt="?", options=("a", "b"), default="a", expires=5.0, data={"k": 1}),
+    e.QuestionAsked(question="q2", prompt="?", schema={"type": "integer"}),
+    e.QuestionAnswered(question="q1", value="b", by="ann"),
     e.RunEnded(outcome="failed", error=e.Error.of("rate_limited", retry_after=3.5), usage=e.TokenUsage(), can=("retry",)),
 )  # fmt: skip
 

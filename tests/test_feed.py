@@ -72,9 +72,9 @@ def test_of_each_epoch_a_prefix_and_never_of_an_earlier_one(posts: list[tuple[in
 
 
 def test_a_batch_that_is_refused_changes_nothing() -> None:
-    feed = Feed()
+    feed, asked = Feed(), e.QuestionAsked(question="q1", prompt="Who would hear the answer?")
     feed.take(batch(1, 2))
-    for bad in (b'{"type":"text.ended","part":"p9"}', b"x", e.encode(e.RunState(state="paused"))):
+    for bad in (b'{"type":"text.ended","part":"p9"}', b"x", e.encode(e.RunState(state="paused")), e.encode(asked)):
         opened = e.encode(e.TextDelta(text="a"))
         with pytest.raises(InvalidBatch) as caught:
             feed.take(Batch(0, 2, (event(2), opened, bad)))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Usage,
     )
     from tidelog.limits import Limits
+    from tidelog.questions import Answer
     from tidelog.run import Run
     from tidelog.server.app import Tidelog, current_run
     from tidelog.server.options import cancel_after
@@ -40,6 +41,7 @@ _PLACES = {
         "ToolEnded", "ToolInput", "ToolInputDelta", "ToolStarted", "Usage",
     ),
     "tidelog.limits": ("Limits",),
+    "tidelog.questions": ("Answer",),
     "tidelog.run": ("Run",),
     "tidelog.server.app": ("Tidelog", "current_run"),
     "tidelog.server.options": ("cancel_after",),
@@ -47,6 +49,7 @@ _PLACES = {
 }  # fmt: skip
 
 __all__ = [
+    "Answer",
     "Data",
     "Ending",
     "Event",

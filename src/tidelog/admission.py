@@ -116,7 +116,7 @@ class Slots:
         claim = Claim(self, limits)
         full = self._full(limits)
         if full is None:
-            self._let_in(claim)
+            self.let_in(claim)
         elif len(self._waiting) < self._queue and not self._fills_queue(limits):
             claim.state = "waiting"
             self._waiting[claim] = None
@@ -169,7 +169,8 @@ class Slots:
         """Whether a principal has its share of the queue: nobody can fill it for all."""
         return any(limit.name == PER_PRINCIPAL and self._waiting_under[limit] >= self._share for limit in limits)
 
-    def _let_in(self, claim: Claim) -> None:
+    def let_in(self, claim: Claim) -> None:
+        """Whatever is full."""
         claim.state = "in"
         self._in += 1
         self._held.update(claim.limits)
@@ -186,7 +187,7 @@ class Slots:
                     break
                 continue
             self._leave_queue(claim)
-            self._let_in(claim)
+            self.let_in(claim)
             claim.granted()
 
     def _leave_queue(self, claim: Claim) -> None:
@@ -222,22 +223,32 @@ class Admission:
 
         With `keyed`, for a start that may turn out to be none, a claim comes back that tells in `refused` why it is refused.
         """
+        limits = self._limits(principal)
+        if most is not None:
+            limits = (*limits, Limit("endpoint", endpoint, most))
+        try:
+            if self.short_of_memory:
+                raise Overloaded(reason="memory", retry_after=self.runs.retry_after())
+            return self.runs.claim(limits)
+        except Overloaded as refused:
+            if not keyed:
+                raise
+            claim = Claim(self.runs, limits)
+            claim.refused = refused
+            return claim
+
+    def again(self, principal: str | None) -> Claim:
+        """The claim of a run that was parked and goes on: it was let in long ago, and counts without asking anew."""
+        claim = Claim(self.runs, self._limits(principal))
+        self.runs.let_in(claim)
+        return claim
+
+    def _limits(self, principal: str | None) -> tuple[Limit, ...]:
         bounds = self.bounds
         limits = [Limit("max_runs", None, bounds.max_runs)]
         if principal is not None and bounds.max_runs_per_principal is not None:
             limits.append(Limit(PER_PRINCIPAL, principal, bounds.max_runs_per_principal))
-        if most is not None:
-            limits.append(Limit("endpoint", endpoint, most))
-        try:
-            if self.short_of_memory:
-                raise Overloaded(reason="memory", retry_after=self.runs.retry_after())
-            return self.runs.claim(tuple(limits))
-        except Overloaded as refused:
-            if not keyed:
-                raise
-            claim = Claim(self.runs, tuple(limits))
-            claim.refused = refused
-            return claim
+        return tuple(limits)
 
     @contextmanager
     def viewer(self, principal: str | None) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from tidelog import control
@@ -19,6 +19,10 @@ PATIENCE: Final = 5.0
 """Seconds for which the owner of a run is waited for."""
 
 
+Wake = Callable[[str], Awaitable[None]]
+"""Looks at a run that was asked something, for the case that nobody owns it: it is parked, and nobody else hears."""
+
+
 async def head_of(store: Store, run: str) -> Head:
     """The head of a run. Raises `Gone` for one that is not there."""
     tail = await store.tail(run_log(run))
@@ -27,11 +31,16 @@ async def head_of(store: Store, run: str) -> Head:
     return heads.decode(tail.head)
 
 
-async def stop(store: Store, run: str, patience: float = PATIENCE) -> str:
+async def _nobody(_: str) -> None:
+    pass
+
+
+async def stop(store: Store, run: str, patience: float = PATIENCE, *, wake: Wake = _nobody) -> str:
     """Stop the run; what came of it: `stopped`, `already_ended` or `stopping`. Raises `Gone` for a run that is not there."""
     if (await head_of(store, run)).ended is not None:
         return "already_ended"
-    head = await ask(store, run, control.Stop(), until=lambda head, _: head.ended is not None, patience=patience)
+    await store.post(control_log(run), control.encode(control.Stop()))
+    head = await seen(store, run, lambda head: head.ended is not None, wake=wake, patience=patience)
     if head is None:
         return "stopping"
     return "stopped" if head.outcome == "stopped" else "already_ended"
@@ -77,6 +86,17 @@ async def ask(
     `until` is given the head, and the number of the request in the control log: see `Head.asked`.
     """
     number = await store.post(control_log(run), control.encode(what))
+    return await seen(store, run, lambda head: until(head, number), patience=patience)
+
+
+async def seen(
+    store: Store, run: str, until: Callable[[Head], bool], *, wake: Wake = _nobody, patience: float = PATIENCE
+) -> Head | None:
+    """The head of a run once `until` holds, None if it does not within `patience` seconds. Raises `Gone`.
+
+    `wake` comes first: something was just asked of the run.
+    """
+    await wake(run)
     loop, waiter = asyncio.get_running_loop(), Waiter()
     give_up_at, bell = loop.time() + patience, store.changed(run_log(run))
     bell.add(waiter.wake)
@@ -84,7 +104,7 @@ async def ask(
         while True:
             waiter.woken = False
             head = await head_of(store, run)
-            if until(head, number):
+            if until(head):
                 return head
             left = give_up_at - loop.time()
             if left <= 0:

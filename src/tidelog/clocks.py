@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from math import inf
+from typing import Final
 
+from tidelog import events as e
 from tidelog.alarm import Alarm
 from tidelog.limits import Limits
 from tidelog.writer import Writer
+
+PAUSED_TOO_LONG: Final = e.Error.of("timed_out", "The run was paused for too long.")
 
 
 class Clocks:
@@ -17,7 +22,8 @@ class Clocks:
     """
 
     __slots__ = (
-        "_alarm", "_closing", "_due", "_ends_at", "_limits", "_loop", "_old", "_over", "_stopped", "_writer", "heard",
+        "_alarm", "_closing", "_due", "_ends_at", "_held", "_limits", "_loop", "_old", "_over", "_paused", "_stopped", "_writer",
+        "heard",
     )  # fmt: skip
 
     def __init__(
@@ -32,8 +38,12 @@ class Clocks:
         """When a source that has not been heard is late."""
         self._old = writer.at
         """When the writer was last given what is no word of the source."""
-        self._stopped: float | None = None
+        self._paused: float | None = None
         """Since when the run is paused."""
+        self._held = False
+        """Whether it waits for a person."""
+        self._stopped: float | None = None
+        """Since when the clocks stand still, for one reason or the other."""
         self._closing = False
         self._writer = writer
         self._over = over
@@ -73,28 +83,48 @@ class Clocks:
     def stop(self) -> None:
         """The run is paused: nothing is late until `go_on`, but the pause itself after `pause_limit`."""
         now = self._loop.time()
-        self.heard, self._due = 0.0, self._limit(now)
-        self._stopped = now
+        self._stand_still(now)
+        self._paused = now
         self._watch()
 
     def go_on(self) -> None:
-        """The run goes on: what time was left is left again."""
-        assert self._stopped is not None, "who goes on was stopped"
+        """The run is not paused any more: unless it waits for a person, what time was left is left again."""
+        self._paused = None
+        self._move_on(self._loop.time())
+
+    def hold(self, held: bool) -> None:
+        """The run waits for a person, which is no pause and has no limit here; or it waits no longer."""
         now = self._loop.time()
-        self._ends_at += now - self._stopped
-        self._due += now - self._stopped
-        self._stopped, self._old = None, self._writer.at
-        self._watch()
+        if held:
+            self._stand_still(now)
+        self._held = held
+        self._move_on(now)
 
     def drop(self) -> None:
         """Call never again, and hold nothing."""
         self._alarm.drop()
         self._over = _nothing
 
+    def _stand_still(self, now: float) -> None:
+        if self._stopped is None:
+            self.heard, self._due = 0.0, self._limit(now)
+            self._stopped = now
+
+    def _move_on(self, now: float) -> None:
+        """Unless there is a reason left to stand still. A source that was heard meanwhile has its whole gap."""
+        if self._stopped is not None and self._paused is None and not self._held:
+            self._ends_at += now - self._stopped
+            self._due += now - self._stopped
+            self.heard = now if self.heard else 0.0
+            self._stopped, self._old = None, self._writer.at
+        self._watch()
+
     def _limit(self, now: float) -> float:
         """When the first of the limits passes, as things stand."""
-        if self._stopped is not None:
-            return self._stopped + self._limits.pause_limit
+        if self._paused is not None:
+            return self._paused + self._limits.pause_limit
+        if self._held:
+            return inf
         gap = self._limits.gap_timeout
         due = self.heard + gap if self.heard else self._due
         if self._writer.at != self._old:
@@ -112,7 +142,7 @@ class Clocks:
             self._over("close_timeout")
         elif now < self._limit(now):
             self._watch()
-        elif self._stopped is not None:
+        elif self._paused is not None:
             self._over("pause_limit")
         else:
             self._over("total_timeout" if now >= self._ends_at else "first_event_timeout or gap_timeout")

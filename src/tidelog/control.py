@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 
@@ -35,7 +37,21 @@ class Succeeded(Control, frozen=True, kw_only=True, tag="succeeded"):
     mode: str
 
 
-AnyControl = Stop | Pause | Resume | Watched | Succeeded
+class Answer(Control, frozen=True, kw_only=True, tag="answer"):
+    """This is the answer, unless the question was decided before: of all answers and expiries the first one counts."""
+
+    question: str
+    value: Any = None
+    by: str | None = None
+
+
+class Expired(Control, frozen=True, kw_only=True, tag="expired"):
+    """Nobody answered in time, unless the question was decided before."""
+
+    question: str
+
+
+AnyControl = Stop | Pause | Resume | Watched | Succeeded | Answer | Expired
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnyControl] = msgspec.json.Decoder(AnyControl)

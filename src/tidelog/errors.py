@@ -8,7 +8,8 @@
     │   ├── NotFound           no such run, or not yours
     │   ├── Mismatch           contradicts what is stored (idempotency, a verb in the wrong state)
     │   │   ├── OutOfTurn      a producer's batch leaves a gap
-    │   │   └── Ended          nothing can be added to a run that has ended
+    │   │   ├── Ended          nothing can be added to a run that has ended
+    │   │   └── Decided        answers a question that was decided before
     │   ├── InvalidBatch       an event of a producer's batch is not allowed
     │   ├── CursorAhead        a position that this log has never reached
     │   └── TooLarge           over a named limit
@@ -26,7 +27,7 @@ Every error carries a `code` of spec/PROTOCOL.md §9. Which HTTP status a code m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 SENTENCES: dict[str, str] = {
     "invalid_request": "The request makes no sense.",
@@ -45,6 +46,10 @@ SENTENCES: dict[str, str] = {
     "out_of_turn": "The batch leaves a gap: events before it are missing.",
     "run_taken": "The run is not this producer's.",
     "invalid_batch": "An event of the batch is not allowed here.",
+    "invalid_answer": "The answer does not fit the question.",
+    "already_answered": "Somebody else has answered this question.",
+    "question_expired": "The question was not answered in time.",
+    "question_closed": "The question is not waited for any longer.",
     "thread_busy": "Another run of this thread is still at work.",
     "expired": "The run was dropped by retention.",
     "cursor_ahead": "The cursor lies beyond what the log holds.",
@@ -180,6 +185,20 @@ class InvalidBatch(CallerError):
     @property
     def fields(self) -> Mapping[str, object]:
         return {} if self.index is None else {"index": self.index}
+
+
+class Decided(Mismatch):
+    """The question was decided before, or is not open any more: `answer` tells its `outcome`, `value` and `by`."""
+
+    default_code = "already_answered"
+
+    def __init__(self, message: str = "", *, code: str | None = None, answer: dict[str, Any] | None = None) -> None:
+        super().__init__(message, code=code)
+        self.answer = answer
+
+    @property
+    def fields(self) -> Mapping[str, object]:
+        return {"answer": self.answer}
 
 
 class CursorAhead(CallerError):

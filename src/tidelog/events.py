@@ -22,6 +22,7 @@ ToolOutcome = Literal["completed", "failed", "stopped"]
 Mode = Literal["retry", "continue"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "other"]
 RunningState = Literal["queued", "running", "paused", "waiting"]
+QuestionOutcome = Literal["answered", "expired", "withdrawn"]
 State = Literal["queued", "running", "paused", "waiting", "ended"]
 """What a run is doing. It is `running` from its start on, unless it says otherwise."""
 UsageSource = Literal["provider", "estimated", "unknown"]
@@ -203,6 +204,35 @@ class Finish(Event, frozen=True, kw_only=True, omit_defaults=True, tag="finish")
     model: str | None = None
 
 
+class QuestionAsked(Event, frozen=True, kw_only=True, omit_defaults=True, tag="question.asked"):
+    """Opens a question to a person: written by the run itself, for `tide.ask`.
+
+    With `options` the answer is one of them; with `schema` (JSON Schema) any JSON that fits; with neither it is text.
+    `expires` is Unix time in seconds, at which `default` counts as the answer; without a default the run ends then.
+    `data` is what the person should see beside the prompt.
+    """
+
+    question: str
+    prompt: str
+    options: tuple[str, ...] | None = None
+    schema: dict[str, Any] | None = None
+    default: Any = None
+    expires: float | None = None
+    data: Any = None
+
+
+class QuestionAnswered(Event, frozen=True, kw_only=True, omit_defaults=False, tag="question.answered"):
+    """Closes a question. `expired`: nobody answered in time, `value` is the default. `withdrawn`: nobody waits for it any longer.
+
+    `by` is the principal who answered.
+    """
+
+    question: str
+    outcome: QuestionOutcome = "answered"
+    value: Any = None
+    by: str | None = None
+
+
 class RunEnded(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run.ended"):
     """The last event of every log."""
 
@@ -214,7 +244,7 @@ class RunEnded(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run.en
 
 AnyEvent = (
     RunStarted | RunState | TextDelta | TextSnapshot | TextEnded | ReasoningDelta | ReasoningEnded | ToolStarted | ToolInputDelta
-    | ToolInput | ToolEnded | Sources | Progress | Data | Usage | Finish | RunEnded
+    | ToolInput | ToolEnded | Sources | Progress | Data | Usage | Finish | QuestionAsked | QuestionAnswered | RunEnded
 )  # fmt: skip
 """Every event there is: the union from which decoding and the JSON schema come."""
 

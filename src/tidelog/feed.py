@@ -16,7 +16,7 @@ from tidelog.grammar import Grammar
 
 EndOutcome = Literal["completed", "failed", "stopped"]
 """How a producer may say that its run ended: all else is for tidelog to find out."""
-FORBIDDEN: Final = (e.RunStarted, e.RunState, e.RunEnded, e.TextSnapshot)
+FORBIDDEN: Final = (e.RunStarted, e.RunState, e.RunEnded, e.TextSnapshot, e.QuestionAsked, e.QuestionAnswered)
 """Events that the run writes itself. `run.ended` is told as the end of a batch."""
 
 

@@ -17,7 +17,7 @@ class Gate:
     """Shut while the run is paused, while the store is behind and, under `lockstep`, while the slowest viewer is."""
 
     def __init__(self, writer: Writer, viewers: Viewers, clocks: Clocks, *, lockstep: int | None) -> None:
-        self.paused = False
+        self.paused = writer.head.state == "paused"
         self._before: RunningState = "running"
         """What the run was doing when it was paused."""
         self._writer = writer
@@ -26,6 +26,8 @@ class Gate:
         self._lockstep = lockstep
         self._lifted = False
         self._passing: asyncio.Future[None] | None = None
+        if self.paused:  # by whoever owned it before
+            clocks.stop()
 
     def pause(self, asked: int) -> None:
         """Shut it, stop the clocks and say so in the log. Raises `TooLarge` for a log that is full."""
@@ -41,7 +43,8 @@ class Gate:
         """Undo `pause`. Raises `TooLarge` for a log that is full."""
         if not self.paused or self._lifted:
             return
-        self._writer.enter(self._before, asked=asked)
+        waits: RunningState = "waiting" if self._writer.head.questions else "running"
+        self._writer.enter(waits if self._before in ("waiting", "running") else self._before, asked=asked)
         self._clocks.go_on()
         self.paused = False
         self.wake()

@@ -13,7 +13,7 @@ from tidelog import events as e
 from tidelog.errors import InvalidEvent
 
 State = Literal["absent", "open", "given", "closed"]
-Kind = Literal["text", "reasoning", "call"]
+Kind = Literal["text", "reasoning", "call", "question"]
 
 LIMIT_PARTS: Final = 10_000
 """Parts and calls that one run may open: the state of a run must be bounded."""
@@ -38,6 +38,8 @@ RULES: Final[dict[type[e.Event], Rule | None]] = {
     e.ToolInputDelta: Rule("call", "call", ("open",), "open"),
     e.ToolInput: Rule("call", "call", ("open",), "given"),
     e.ToolEnded: Rule("call", "call", ("open", "given"), "closed"),
+    e.QuestionAsked: Rule("question", "question", ("absent",), "open"),
+    e.QuestionAnswered: Rule("question", "question", ("open",), "closed"),
     e.RunState: None,
     e.Sources: None,
     e.Progress: None,
@@ -57,7 +59,7 @@ class Grammar:
         self.started = False
         self.ended = False
         self._count = 0
-        self._states: dict[Kind, dict[str, State]] = {"text": {}, "reasoning": {}, "call": {}}
+        self._states: dict[Kind, dict[str, State]] = {"text": {}, "reasoning": {}, "call": {}, "question": {}}
 
     def accept(self, event: e.Event) -> None:
         """Take the event, or raise `InvalidEvent` and change nothing."""
@@ -85,18 +87,30 @@ class Grammar:
         made._states = {kind: dict(states) for kind, states in self._states.items()}
         return made
 
+    @property
+    def asked(self) -> int:
+        """How many questions were asked."""
+        return len(self._states["question"])
+
     def closing(self, outcome: e.Outcome) -> Iterator[e.Event]:
         """The events that close all that is open, for a run that ends with this outcome."""
+        yield from self.closing_text()
+        for question, state in self._states["question"].items():
+            if state == "open":
+                yield e.QuestionAnswered(question=question, outcome="withdrawn")
+        how: e.ToolOutcome = "stopped" if outcome == "stopped" else "failed"
+        for call, state in self._states["call"].items():
+            if state in ("open", "given"):
+                yield e.ToolEnded(call=call, outcome=how, error="The run ended first.")
+
+    def closing_text(self) -> Iterator[e.Event]:
+        """The events that close open text and reasoning alone, for a run that another process goes on with."""
         for part, state in self._states["reasoning"].items():
             if state == "open":
                 yield e.ReasoningEnded(part=part)
         for part, state in self._states["text"].items():
             if state == "open":
                 yield e.TextEnded(part=part)
-        how: e.ToolOutcome = "stopped" if outcome == "stopped" else "failed"
-        for call, state in self._states["call"].items():
-            if state in ("open", "given"):
-                yield e.ToolEnded(call=call, outcome=how, error="The run ended first.")
 
     def _change(self, states: dict[str, State], key: str, after: State, *, new: bool) -> None:
         if new:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from math import inf
+from typing import Any
 
 import msgspec
 
-from tidelog.events import Error, Mode, Outcome, RunEnded, State, TokenUsage
+from tidelog.events import Error, Mode, Outcome, QuestionAsked, RunEnded, State, TokenUsage
 from tidelog.limits import Limits
 
 
@@ -59,11 +61,28 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The last record of its control log that had been obeyed when its state changed."""
     position: int | None = None
     """Its place in the queue, from 1 on, as it was last told; None where it does not wait."""
+    questions: tuple[QuestionAsked, ...] = ()
+    """Those that are open."""
+    resume: str | None = None
+    """The name of the function that goes on with the run once it was parked; None: it cannot be parked."""
+    keeps: Any = None
+    """What that function is to be given (JSON): the `state` of the open question. None: nobody could go on behind that one."""
     ended: float | None = None
     outcome: Outcome | None = None
     error: Error | None = None
     usage: TokenUsage | None = None
     can: tuple[str, ...] = ()
+
+    @property
+    def parkable(self) -> bool:
+        """Whether it can wait for its answer with nobody at work: it is known who goes on, and with what."""
+        known = self.resume is not None and self.keeps is not None
+        return known and self.state == "waiting" and len(self.questions) == 1
+
+    @property
+    def due(self) -> float:
+        """When the first of its questions expires: Unix time, `inf` for never."""
+        return min((one.expires for one in self.questions if one.expires is not None), default=inf)
 
     @property
     def counts_viewers(self) -> bool:
@@ -84,6 +103,8 @@ def ended_head(head: Head, event: RunEnded) -> Head:
         head,
         state="ended",
         position=None,
+        questions=(),
+        keeps=None,
         ended=time.time(),
         outcome=event.outcome,
         error=event.error,

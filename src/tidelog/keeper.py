@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from math import inf
 from typing import Final
 
 import msgspec
@@ -14,9 +16,11 @@ from tidelog import events as e
 from tidelog import head as heads
 from tidelog.endings import Ending, ending_of
 from tidelog.errors import Conflict, Gone, StoreError
-from tidelog.log import Lease, Record, Tail, control_log, feed_log, run_log
+from tidelog.head import Head
+from tidelog.log import Lease, Tail, control_log, feed_log, run_log
 from tidelog.replay import replay
-from tidelog.seams import Expiring, Leasing, Store
+from tidelog.seams import Expiring, Leasing, Parking, Store
+from tidelog.taking import number
 
 log = logging.getLogger("tidelog")
 
@@ -25,6 +29,8 @@ LEASE_PATIENCE: Final = 8.0
 RETENTION: Final = 7 * 24 * 3600.0
 """Seconds for which ended runs are kept."""
 EXPIRE_EVERY: Final = 600.0
+LOOK_EVERY: Final = 60.0
+"""Seconds between two looks at every parked run, due or not: who answered one may have died before it was heard."""
 
 
 class Keeper:
@@ -37,16 +43,23 @@ class Keeper:
         self._patience = lease_patience
         self._retention = retention
         self.reaped: Callable[[Ending], None] | None = None
-        """Called for each run of a dead process that this one has ended."""
-        self.adopt: Callable[[str], Awaitable[bool]] | None = None
-        """Called for the log of each run of a dead process: whether it is not to be ended, because its source lives on."""
+        """Called for each run without a living owner that this process has ended."""
+        self.adopt: Callable[[Tail, Head], Awaitable[None]] = _nothing
+        """Called for each run of a dead process whose producer goes on: until somebody takes it, at every look."""
+        self.wake: Callable[[str], Awaitable[None]] = _nothing
+        """Called for each parked run that should be looked at."""
 
     async def work(self) -> None:
         """For ever; a store that fails is tried again."""
-        expire_at = 0.0
+        expire_at = look_at = 0.0
         while True:
             try:
                 await self.reap()
+                if time.monotonic() < look_at:
+                    await self.look(time.time())
+                else:
+                    look_at = time.monotonic() + LOOK_EVERY
+                    await self.look(inf)
                 if time.monotonic() >= expire_at:
                     expire_at = time.monotonic() + EXPIRE_EVERY
                     await self.expire()
@@ -55,20 +68,29 @@ class Keeper:
             await asyncio.sleep(self._patience / 4)
 
     async def reap(self) -> None:
-        """End the runs of dead owners as `interrupted`."""
+        """Settle what becomes of the runs of dead owners."""
         if not isinstance(self._store, Leasing):
             return
         for name in await self._store.orphans(self._patience):
             if name.startswith("run/"):
                 try:
-                    if self.adopt is not None and await self.adopt(name):
-                        continue
-                    ended = await self._end(name, "interrupted", e.Error.of("interrupted"))
+                    await self._settle(name)
                 except msgspec.DecodeError:
                     log.exception("run %s cannot be ended for its owner", name.partition("/")[2])
-                    continue
-                if ended is not None and self.reaped is not None:
-                    self.reaped(ended)
+
+    async def look(self, due: float) -> None:
+        """Look at the parked runs that are due at this Unix time."""
+        if isinstance(self._store, Parking):
+            for name in await self._store.parked(due):
+                await self.wake(name.partition("/")[2])
+
+    async def end_unowned(
+        self, run: str, outcome: e.Outcome, error: e.Error | None, *, before: Sequence[e.Event] = ()
+    ) -> None:
+        """End a run that no living process owns, unless somebody else is first; `before` comes first."""
+        ended = await self._end(run_log(run), outcome, error, before=before)
+        if ended is not None and self.reaped is not None:
+            self.reaped(ended)
 
     async def expire(self) -> None:
         """Drop what ended longer than `retention` ago."""
@@ -86,7 +108,31 @@ class Keeper:
         """
         return await self._end(run_log(run), "failed", error, lease=lease)
 
-    async def _end(self, name: str, outcome: e.Outcome, error: e.Error, *, lease: Lease | None = None) -> Ending | None:
+    async def _settle(self, name: str) -> None:
+        """What becomes of a dead owner's run: its producer goes on with it, or it is parked for its answer, or it ends."""
+        tail = await self._store.tail(name)
+        if tail is None or tail.ended:
+            return
+        head = heads.decode(tail.head)
+        if head.producer is not None:
+            await self.adopt(tail, head)
+        elif head.parkable:
+            await self._park(tail, head)
+        else:
+            await self.end_unowned(head.run, "interrupted", e.Error.of("interrupted"))
+
+    async def _park(self, tail: Tail, head: Head) -> None:
+        """Park the run of a dead owner, which only waited for an answer."""
+        assert isinstance(self._store, Parking), "else it could not be parked"
+        with contextlib.suppress(Conflict, Gone):  # somebody else was first
+            await self._store.take(run_log(head.run), tail.last, (), ended=False, due=head.due)
+            log.info("run %s is parked for its owner, who is gone", head.run)
+            await self.wake(head.run)
+
+    async def _end(
+        self, name: str, outcome: e.Outcome, error: e.Error | None, *,
+        lease: Lease | None = None, before: Sequence[e.Event] = (),
+    ) -> Ending | None:  # fmt: skip
         """Close the log legally from wherever it was cut: under our own lease, or by taking it over. None: it was not us."""
         tail = await self._store.tail(name)
         if tail is None or lease not in (None, Lease(tail.owner, tail.epoch)):
@@ -94,22 +140,26 @@ class Keeper:
         if tail.ended:
             return ending_of(heads.decode(tail.head), tail.last) if lease is not None else None
         try:
-            grammar, _, usage, _, _ = await replay(self._store, name)
+            written = await replay(self._store, name, heard=bool(tail.owner))
+            if lease is None and written.last != tail.last:
+                return None  # somebody else is at it
+            for event in before:
+                written.grammar.accept(event)
             head = heads.decode(tail.head)
-            last = heads.ending(head, outcome, error, usage)
+            last = heads.ending(head, outcome, error, written.spent())
             epoch = lease.epoch if lease is not None else tail.epoch + 1
-            records = _number(tail, epoch, (*grammar.closing(outcome), last))
+            records = number(tail, epoch, (*before, *written.grammar.closing(outcome), last))
             ended = heads.ended_head(head, last)
             if lease is not None:
                 await self._store.append(name, tail.last, records, lease=lease, head=heads.encode(ended), ended=True)
-            elif isinstance(self._store, Leasing):
+            elif isinstance(self._store, Parking):
                 await self._store.take(name, tail.last, records, head=heads.encode(ended))
         except (Conflict, Gone):
             return None  # somebody else was first
-        log.warning("run %s ended for its owner: %s", name.partition("/")[2], outcome)
+        level = logging.WARNING if tail.owner else logging.INFO
+        log.log(level, "run %s ended for its owner: %s", name.partition("/")[2], outcome)
         return ending_of(ended, records[-1].seq)
 
 
-def _number(tail: Tail, epoch: int, events: tuple[e.Event, ...]) -> list[Record]:
-    now = time.time()
-    return [Record(tail.last + n, now, e.encode(event), epoch) for n, event in enumerate(events, 1)]
+async def _nothing(*_: object) -> None:
+    pass

@@ -12,6 +12,7 @@ from tidelog.endings import OnEnd
 from tidelog.head import Head, Producer, StoredRequest
 from tidelog.limits import Limits
 from tidelog.log import new_id
+from tidelog.questions import PARK_AFTER
 from tidelog.run import Opener, Run
 
 
@@ -37,6 +38,9 @@ class Launch(NamedTuple):
     concurrent: bool = False
     """It may join a thread in which another run is at work."""
     attempts: int = ATTEMPTS
+    resume: str | None = None
+    """The name of the function that goes on once the run was parked; None: it is never parked."""
+    park_after: float = PARK_AFTER
     on_end: OnEnd | None = None
     trace: str | None = None
     """The place of the run in a trace, as W3C's `traceparent`."""
@@ -69,7 +73,7 @@ def begin(launch: Launch) -> tuple[Head, e.RunStarted]:
     head = Head(
         run=run, thread=thread, message=message, created=time.time(), principal=launch.principal, route=launch.route,
         request=launch.request, cancel_after=launch.cancel_after, lockstep=launch.limits.lockstep is not None,
-        of=launch.of, mode=launch.mode, said=launch.said, trace=launch.trace,
+        of=launch.of, mode=launch.mode, said=launch.said, trace=launch.trace, resume=launch.resume,
         producer=Producer(launch.producer, launch.limits) if launch.producer is not None else None,
     )  # fmt: skip
     return head, first

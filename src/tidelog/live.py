@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from tidelog import control
 from tidelog import head as heads
 from tidelog.admission import Claim
 from tidelog.bell import Bell
-from tidelog.endings import OnEnd
+from tidelog.endings import Ending, OnEnd
 from tidelog.errors import Gone, StoreError
 from tidelog.head import Head
 from tidelog.log import control_log, run_log
@@ -35,6 +36,7 @@ class Live:
         self, run: Run, bell: Bell, store: Store, spawn: Spawn, *,
         claim: Claim, cancel_after: float | None, on_end: OnEnd | None,
     ) -> None:  # fmt: skip
+        run.questions.expire = self._expire
         self.run = run
         self._claim = claim
         self.on_end = on_end
@@ -45,9 +47,11 @@ class Live:
         self._bell = bell
         self._seen = 0
         """How far the control log was read."""
+        self._obeyed = run.head.asked
+        """Pauses up to here were obeyed by an earlier owner."""
         self._elsewhere: dict[str, int] = {}
         self._closed = False
-        self._rang: Callable[[], None] = self._hear
+        self._rang: Callable[[], None] = self.hear
         bell.add(self._rang)
 
     @property
@@ -73,8 +77,30 @@ class Live:
         if self._cancel is not None:
             self._cancel.cancel()
 
-    def _hear(self) -> None:
+    def ending(self) -> Ending:
+        """How the run ended; its ending is stored."""
+        run, head = self.run, self.run.head
+        return Ending(
+            run=run.id, thread=run.thread, principal=head.principal, route=head.route, of=head.of, mode=run.mode,
+            outcome=run.outcome or "failed", error=run.error, usage=run.writer.usage, records=run.last,
+            created=head.created, ended=time.time(),
+        )  # fmt: skip
+
+    def hear(self) -> None:
+        """Obey what was asked since."""
         self._spawn(self._obey())
+
+    def _expire(self, question: str) -> None:
+        self._spawn(self._post_expiry(question))
+
+    async def _post_expiry(self, question: str) -> None:
+        """What decides a question stands in the control log, where the answers are; it comes back from there."""
+        try:
+            await self._store.post(control_log(self.run.id), control.encode(control.Expired(question=question)))
+        except StoreError as error:
+            log.warning("run %s: an expiry could not be stored, will try again: %s", self.run.id, error)
+            if not self._closed:
+                asyncio.get_running_loop().call_later(RETRY_CONTROL, self._expire, question)
 
     async def _obey(self) -> None:
         """Read what was asked since, and do it."""
@@ -91,16 +117,18 @@ class Live:
             pass
         except StoreError as error:
             log.warning("run %s: its control log could not be read, will try again: %s", self.run.id, error)
-            asyncio.get_running_loop().call_later(RETRY_CONTROL, self._hear)
+            asyncio.get_running_loop().call_later(RETRY_CONTROL, self.hear)
 
     def _do(self, asked: control.AnyControl | None, number: int) -> None:
         match asked:
             case control.Stop():
                 self.run.stop()
-            case control.Pause():
+            case control.Pause() if number > self._obeyed:
                 self.run.pause(asked=number)
-            case control.Resume():
+            case control.Resume() if number > self._obeyed:
                 self.run.resume(asked=number)
+            case control.Answer() | control.Expired():
+                self.run.questions.decide(asked)
             case control.Watched(by=by, viewers=viewers):
                 self._elsewhere[by] = viewers
                 self.run.viewers.watched_elsewhere(any(self._elsewhere.values()))

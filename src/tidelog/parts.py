@@ -24,6 +24,14 @@ class Chunk(NamedTuple):
     value: object
 
 
+class OpenCall(NamedTuple):
+    """A tool call that an earlier source of the run has begun and not ended."""
+
+    name: str
+    given: bool = False
+    input: object = None
+
+
 class Parts:
     """Names parts and calls anew, and adds up usage. One for each run."""
 
@@ -34,6 +42,8 @@ class Parts:
         self._begun: str | None = None
         self._snapshot: str | None = None
         self._taken: set[str] = set()
+        self.open_calls: dict[str, OpenCall] = {}
+        """By the name of the call."""
         self._input = 0
         self._output = 0
         self._estimated = False

@@ -11,14 +11,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple
+from functools import partial
+from typing import Any, Final
 
 from tidelog import events as e
 from tidelog.attempts import ATTEMPTS, Attempts
 from tidelog.blame import error_of, severity
-from tidelog.clocks import Clocks
+from tidelog.clocks import PAUSED_TOO_LONG, Clocks
 from tidelog.closing import close, throw, unwrapped, without
 from tidelog.errors import InvalidEvent, TidelogError, TooLarge
 from tidelog.gate import Gate
@@ -26,9 +27,14 @@ from tidelog.head import Head
 from tidelog.limits import Limits
 from tidelog.log import Lease
 from tidelog.progress import Progressing
+from tidelog.questions import UNANSWERED
+from tidelog.replay import Written
 from tidelog.seams import RunTranslator, Store, Translator
+from tidelog.source import Opened as Opened
+from tidelog.source import Opener as Opener
 from tidelog.stitch import Stitch
 from tidelog.viewers import Viewers
+from tidelog.waiting import PARKED, Questions
 from tidelog.writer import Writer
 
 log = logging.getLogger("tidelog")
@@ -40,16 +46,6 @@ BREATH: Final = 32
 """Bytes, and chunks that are not text behind text, after which a source that never waits gives way to the loop."""
 
 
-class Opened(NamedTuple):
-    """A source at work. `translator` None: its chunks are plain values."""
-
-    chunks: AsyncIterator[Any]
-    translator: Translator | None = None
-
-
-PAUSED_TOO_LONG: Final = e.Error.of("timed_out", "The run was paused for too long.")
-Opener = Callable[[], Opened]
-"""Opens a source, in the run's task and context. Once for each attempt."""
 current: ContextVar[Run] = ContextVar("tidelog_run")
 """The run whose source is being advanced."""
 
@@ -59,7 +55,7 @@ class Run:
 
     def __init__(
         self, store: Store, head: Head, lease: Lease, *, values: RunTranslator, limits: Limits = Limits(),
-        first: e.RunStarted, attempts: int = ATTEMPTS,
+        written: Written, attempts: int = ATTEMPTS,
     ) -> None:  # fmt: skip
         self.id, self.thread = head.run, head.thread
         self.mode = head.mode
@@ -71,13 +67,16 @@ class Run:
         """Called when it is decided how the run ends."""
         self.viewers = Viewers()
         self.loop = asyncio.get_running_loop()
-        self.writer = self._writer = Writer(store, head, lease, first=first, limits=limits, moved=self._moved)
+        self.writer = self._writer = Writer(store, head, lease, written=written, limits=limits, moved=self._moved)
         self.done = self._writer.done
         self._clocks = Clocks(self.loop, limits, self._writer, over=self._late)
         self._gate = Gate(self._writer, self.viewers, self._clocks, lockstep=limits.lockstep)
         self.progress = Progressing(self.loop, self._writer.accept)
         self._values = values
-        self._reason: tuple[e.Outcome, e.Error | None] | None = None
+        over = partial(self._end, "timed_out", UNANSWERED)
+        self.questions = Questions(self._writer, self._clocks, asked=values.part, park=self.park, over=over)
+        self._reason: tuple[e.Outcome | None, e.Error | None] | None = None
+        """How it ends; PARKED: it does not."""
         self._attempts = Attempts(attempts)
         self._task: asyncio.Task[None] | None = None
         self._pulling = False
@@ -96,14 +95,14 @@ class Run:
         return self._writer.last
 
     @property
-    def lost(self) -> BaseException | None:
-        """Why the log could not be written to its end, if so; the ending is then still owed."""
-        return self._writer.lost
-
-    @property
     def outcome(self) -> e.Outcome | None:
         """How the run ended, or None while it lives."""
         return self._reason[0] if self._writer.finished and self._reason else None
+
+    @property
+    def parked(self) -> bool:
+        """Whether this process has left its log to whoever goes on with it."""
+        return self._writer.finished and self._reason is PARKED
 
     @property
     def error(self) -> e.Error | None:
@@ -114,11 +113,6 @@ class Run:
     def attempt(self) -> int:
         """Which attempt of its source this is, from 1 on."""
         return self._attempts.number
-
-    @property
-    def usage(self) -> e.TokenUsage:
-        """The tokens that the run has used, as far as they are known."""
-        return self._writer.usage
 
     async def work(self, opener: Opener) -> None:
         """Pull the source to its end and store the ending. Raises nothing that the source raises."""
@@ -148,23 +142,16 @@ class Run:
             if self.failure is not None:
                 self.failure.__traceback__ = without(__file__, self.failure.__traceback__)
 
-    async def wait(self) -> e.Outcome:
-        """Until the ending is stored; how the run ended."""
+    async def wait(self) -> e.Outcome | None:
+        """Until the ending is stored; how the run ended. None: it was parked, and goes on elsewhere once it is answered."""
         await asyncio.shield(self.done)
-        return self.outcome or "failed"
+        return None if self.parked else self.outcome or "failed"
 
-    async def emit_in_turn(self, value: Any) -> None:
-        """`emit`, once there is room: for other threads, which can wait."""
-        while self._writer.behind and self._reason is None:  # noqa: ASYNC110 - many threads may wait, none is woken by name
-            await asyncio.sleep(0.005)
-        self.emit(value)
-
-    def start_with(self, events: Iterable[e.Event]) -> None:
-        """Accept these events before the source is opened. One that cannot be ends the run."""
+    def start_with(self, event: e.Event) -> None:
+        """Accept this event before the source is opened. One that cannot be ends the run."""
         try:
-            for event in events:
-                for each in self._values.feed(event):
-                    self._writer.accept(each)
+            for each in self._values.feed(event):
+                self._writer.accept(each)
         except TidelogError as error:
             self._fail(error)
 
@@ -201,9 +188,16 @@ class Run:
         """End the run as `stopped`. Later calls, and calls after the end, do nothing."""
         self._end("stopped")
 
+    def park(self) -> None:
+        """Close the source and leave the log to whoever goes on once the question is answered. For a run that can be parked."""
+        if self._reason is None and self.head.parkable:
+            self._conclude(PARKED)
+
     def interrupt(self) -> None:
-        """End the run as `interrupted`, because the process goes."""
-        self._end("interrupted", e.Error.of("interrupted"))
+        """End the run as `interrupted`, because the process goes; or park it, where it can be."""
+        self.park()
+        if self._reason is not PARKED:
+            self._end("interrupted", e.Error.of("interrupted"))
 
     def shed(self, retry_after: float | None = None) -> None:
         """End the run as `failed` (`overloaded`), because the process has no room for it."""
@@ -368,9 +362,14 @@ class Run:
 
     def _end(self, outcome: e.Outcome, error: e.Error | None = None) -> None:
         """Decide how the run ends, unless that is decided, and make the task see it."""
-        if self._reason is not None:
-            return
-        self._reason = (outcome, error)
+        if self._reason is None:
+            self._conclude((outcome, error))
+        elif self._reason is PARKED and not self._writer.finished:
+            self._reason = (outcome, error)
+
+    def _conclude(self, reason: tuple[e.Outcome | None, e.Error | None]) -> None:
+        self._reason = reason
+        self.questions.close()
         if self.on_ending is not None:
             self.on_ending()
         if self._pulling and self._task is not None:
@@ -393,8 +392,7 @@ class Run:
     def _finish(self) -> None:
         if self._attempts.failed is not None and self._reason is None:
             self._fail(self._attempts.failed)  # its source did not close, and nothing follows
-        self._reason = self._reason or ("interrupted", e.Error.of("interrupted"))
+        outcome, error = self._reason = self._reason or ("interrupted", e.Error.of("interrupted"))
         self.progress.close()
-        if not self._writer.finished and (used := self._values.usage()) is not None:
-            self._writer.usage = e.TokenUsage(used.input, used.output, used.source)
-        self._writer.finish(*self._reason)
+        used = None if self._writer.finished else self._values.usage()
+        self._writer.finish(outcome, error, used) if outcome is not None else self._writer.leave(used)

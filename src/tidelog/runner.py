@@ -6,16 +6,14 @@ import asyncio
 import contextlib
 import logging
 import math
-import time
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, TypeVar
 
-from tidelog import asking, control, threads
+from tidelog import answering, asking, control, threads
 from tidelog import events as e
-from tidelog import head as heads
 from tidelog.admission import Admission, Bounds, Claim
-from tidelog.adopting import Adopted, adopt
+from tidelog.answering import Answered
 from tidelog.bell import Bell, Turn
 from tidelog.endings import Ending, Endings, OnEnd
 from tidelog.errors import Conflict, Gone, Overloaded, StoreError
@@ -26,14 +24,18 @@ from tidelog.launch import Launched as Launched
 from tidelog.live import Live, Watching
 from tidelog.log import Lease, Tail, control_log, feed_log, new_id, run_log
 from tidelog.memory import CHECK_EVERY, SHED, MemoryWatch
+from tidelog.observer import Observer as Observer
 from tidelog.opening import open_run
 from tidelog.queue import Queue
-from tidelog.run import Opener, Run
-from tidelog.seams import Leasing, Store
-from tidelog.sources.pushed import pushed
+from tidelog.reentry import Reentry
+from tidelog.replay import begun
+from tidelog.run import Run
+from tidelog.seams import Leasing, Parking, Store
 from tidelog.sources.values import Values
+from tidelog.taking import Again
 
 log = logging.getLogger("tidelog")
+T = TypeVar("T")
 
 RETRY_ENDING: Final = 1.0
 """Seconds between attempts to store an ending that the store refused."""
@@ -41,18 +43,6 @@ INTERRUPT_TIMEOUT: Final = 1.25
 """How long the runs that did not drain may take to end as `interrupted`."""
 LEAVE_TIMEOUT: Final = 0.5
 """How long `aclose` waits for its tasks, such as a source that swallows its cancellation."""
-
-
-class Observer(Protocol):
-    """Hears of every run of this process, on the loop. Must not raise, and must be quick."""
-
-    def started(self, run: Run) -> None:
-        """The first record of a run is stored; its source is not at work yet."""
-        ...
-
-    def ended(self, run: Run) -> None:
-        """The ending of a run is stored, or its log is somebody else's."""
-        ...
 
 
 class Runner:
@@ -77,7 +67,10 @@ class Runner:
         self._endings = Endings()
         self._keeper = keeper or Keeper(store)
         self._keeper.reaped = partial(self._tell, None)
-        self._keeper.adopt = self._take_over
+        self._keeper.wake = self.wake
+        self._keeper.adopt = self._adopt_fed
+        self._reentry = Reentry(store, self._keeper, again=self._go_on)
+        self.resumes = self._reentry.resumes
         self._live: dict[str, Live] = {}
         self._queue = Queue(self.admission.runs, timeout=bounds.queue_timeout, spawn=self._spawn)
         self._memory = memory
@@ -105,10 +98,7 @@ class Runner:
                 await self._idle.wait()
         self._going = True
         for live in tuple(self._live.values()):
-            if self._outlives_us(live):
-                live.run.writer.let_go()  # not ended: whoever takes the log over goes on
-            else:
-                live.run.interrupt()
+            self._cut(live)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(INTERRUPT_TIMEOUT):
                 await self._idle.wait()
@@ -129,6 +119,8 @@ class Runner:
             for live in tuple(self._live.values()):
                 if live.run.paused and not self._outlives_us(live):
                     live.run.interrupt()
+                live.run.questions.hurry()
+            self._reentry.going = True
             self._rest()
 
     def live(self, run: str) -> Run | None:
@@ -154,8 +146,11 @@ class Runner:
     async def _launched(self, launch: Launch) -> Launched:
         if self.draining.rung:
             raise Overloaded(reason="draining")
-        # In a task of its own: whoever waits for it may be cancelled, and a log that is open needs its writer.
-        task = asyncio.get_running_loop().create_task(self._launch(launch))
+        return await self._whole(self._launch(launch))
+
+    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do it in a task of its own: whoever waits for it may be cancelled, and a log that is open needs its writer."""
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
@@ -171,10 +166,29 @@ class Runner:
     async def drop(self, run: str) -> None:
         """Stop the run if it lives; then every byte of it is gone."""
         with contextlib.suppress(Gone):
-            await asking.stop(self.store, run)
+            await asking.stop(self.store, run, wake=self.wake)
         await self.store.drop(run_log(run))
         await self.store.drop(control_log(run))
         await self.store.drop(feed_log(run))
+
+    async def answer(self, run: str, question: str, value: Any, *, by: str | None = None) -> Answered:
+        """Answer a question of a run, wherever it is: see `answering.answer`, of which this raises all errors.
+
+        Raises `Refused` (`overloaded`) for a parked run while draining: another process must go on with it.
+        """
+        if self.draining.rung:
+            tail = await self.store.tail(run_log(run))
+            if tail is not None and not tail.owner:
+                raise Overloaded(reason="draining")
+        return await answering.answer(self.store, run, question, value, by=by, wake=self.wake)
+
+    async def wake(self, run: str) -> None:
+        """Look at a run that may be parked, and do what was asked of it."""
+        if run not in self._live and self._started:
+            await self._whole(self._reentry.wake(run))
+
+    async def _adopt_fed(self, tail: Tail, head: Head) -> None:
+        await self._whole(self._reentry.adopt(tail, head))
 
     def watch(self, head: Head, viewer: object, position: int) -> contextlib.AbstractContextManager[None]:
         """While the block lasts, `viewer` watches the run, wherever the owner is: for `on_leave`, and for `lockstep`."""
@@ -197,6 +211,8 @@ class Runner:
     async def _open(self, launch: Launch, claim: Claim) -> Launched:
         for prelude in self.preludes:
             launch = prelude(launch)
+        if not isinstance(self.store, Parking):
+            launch = launch._replace(resume=None)
         opened = await open_run(self.store, launch)
         if isinstance(opened, Head):
             return Launched(opened.run, opened.thread, self.live(opened.run), True)
@@ -205,56 +221,98 @@ class Runner:
             await self.store.drop(run_log(made.run))
             raise claim.refused
         run = Run(
-            self.store, made, Lease(self.owner), values=Values(), limits=launch.limits, first=opened.first,
-            attempts=launch.attempts,
+            self.store, made, Lease(self.owner), values=Values(), limits=launch.limits,
+            written=begun(opened.first), attempts=launch.attempts,
         )  # fmt: skip
-        self._adopt(run, launch, opened.bell, claim)
+        run.questions.park_after = launch.park_after
+        self._adopt(run, opened.bell, claim, launch.on_end)
+        if launch.partial:
+            run.partial = launch.partial
+            run.start_with(e.TextSnapshot(text=launch.partial))
         if launch.of is not None and launch.mode is not None:
             succeeded = control.encode(control.Succeeded(by=made.run, mode=launch.mode))
             self._spawn(self.store.post(control_log(launch.of), succeeded))
-        self._set_to_work(run, opened.opener, claim)
+        for observer in self.observers:
+            observer.started(run)
+        self._spawn(self._queue.work(run, opened.opener, claim))
         if launch.thread is None:  # nobody else knows this thread yet: the source need not wait
             with contextlib.suppress(StoreError):
                 await threads.add(self.store, made.thread, made.principal, threads.entry_of(made))
         return Launched(made.run, made.thread, run, False)
 
-    def _set_to_work(self, run: Run, opener: Opener, claim: Claim) -> None:
-        for observer in self.observers:
-            observer.started(run)
-        self._idle.clear()
-        self._spawn(self._queue.work(run, opener, claim))
-
-    def _adopt(self, run: Run, launch: Launch, bell: Bell, claim: Claim) -> None:
+    def _adopt(self, run: Run, bell: Bell, claim: Claim, on_end: OnEnd | None) -> Live:
         live = self._live[run.id] = Live(
             run, bell, self.store, self._spawn_if_open,
-            claim=claim, cancel_after=launch.cancel_after, on_end=launch.on_end,
+            claim=claim, cancel_after=run.head.cancel_after, on_end=on_end,
         )  # fmt: skip
         claim.kept_by = run.id
         run.done.add_done_callback(lambda _: self._settle(live))
-        if launch.partial:
-            run.partial = launch.partial
-            run.start_with((e.TextSnapshot(text=launch.partial),))
         if self._going:
-            run.interrupt()
+            self._cut(live)
+        return live
+
+    def _cut(self, live: Live) -> None:
+        """The process goes: end the run, or let go of a log with which another process goes on."""
+        if self._outlives_us(live):
+            live.run.writer.let_go()
+        else:
+            live.run.interrupt()
+
+    def _go_on(self, again: Again) -> None:
+        """A run that was begun elsewhere, or was parked, is ours: set the source to work that goes on with it."""
+        head, lease, written = again.taken
+        run = Run(
+            self.store, head, lease, values=Values(written.parts), limits=again.limits,
+            written=written, attempts=again.attempts,
+        )  # fmt: skip
+        run.questions.park_after = again.park_after
+        self._idle.clear()
+        bell, claim = self.store.changed(control_log(run.id)), self.admission.again(head.principal)
+        live = self._adopt(run, bell, claim, again.on_end)
+        for observer in self.observers:
+            observer.again(run)
+        self._spawn(run.work(again.opener))
+        live.hear()  # what was asked while nobody owned it
+        self._rest()
 
     def _settle(self, live: Live) -> None:
         """The run is done; an ending that the store refused is owed, unless somebody else owns the log."""
         run = live.run
-        if run.lost is None:
-            self._tell(live.on_end, _ending(run))
+        if run.parked and run.writer.lost is None:
+            self._spawn(self._park(live))
+        elif run.writer.lost is None:
+            self._tell(live.on_end, live.ending())
             self._forget(live)
-        elif isinstance(run.lost, Conflict):
+        elif isinstance(run.writer.lost, Conflict):
             self._forget(live)
         else:
             self._spawn(self._end_lost(live))
 
+    async def _park(self, live: Live) -> None:
+        """Give the log up, whose source is closed; what was asked meanwhile is done by whoever takes it then."""
+        run, store = live.run, self.store
+        assert isinstance(store, Parking), "else it could not be parked"
+        parked = False
+        try:
+            while self._started and not parked:
+                try:
+                    await store.park(run_log(run.id), run.last, lease=run.writer.lease, due=run.head.due)
+                    parked = True
+                except Conflict:
+                    break  # it was dropped, or we were declared dead
+                except StoreError:
+                    await asyncio.sleep(RETRY_ENDING)
+        finally:
+            self._forget(live, parked=parked)
+        if parked:
+            await self.wake(run.id)
+
     async def _end_lost(self, live: Live) -> None:
         error = live.run.error or e.Error.of("store_unavailable")
-        lease = Lease(self.owner, live.run.writer.epoch)
         try:
             while self._started:
                 try:
-                    ended = await self._keeper.end_lost(live.run.id, error, lease=lease)
+                    ended = await self._keeper.end_lost(live.run.id, error, lease=live.run.writer.lease)
                 except StoreError:
                     await asyncio.sleep(RETRY_ENDING)
                     continue
@@ -270,13 +328,16 @@ class Runner:
             if each is not None:
                 self._endings.tell(each, ending)
 
-    def _forget(self, live: Live) -> None:
+    def _forget(self, live: Live, *, parked: bool = False) -> None:
         self._live.pop(live.run.id, None)
         live.close()
         self._rest()
         for observer in self.observers:
-            observer.ended(live.run)
-        if not self.observers:
+            if parked:
+                observer.parked(live.run)
+            else:
+                observer.ended(live.run)
+        if not self.observers and not parked:
             log.info("run %s ended: %s, %d records", live.run.id, live.run.outcome, live.run.last)
 
     async def _watch_memory(self, memory: MemoryWatch) -> None:
@@ -298,38 +359,6 @@ class Runner:
     def _outlives_us(self, live: Live) -> bool:
         """Whether the run's source goes on elsewhere, and another process can take the log over."""
         return live.run.head.producer is not None and isinstance(self.store, Leasing)
-
-    async def _take_over(self, name: str) -> bool:
-        """Go on with a run whose owner is dead, if its source is not; False if it must be ended."""
-        tail = await self.store.tail(name)
-        head = heads.decode(tail.head) if tail is not None else None
-        if tail is None or head is None or head.producer is None:
-            return False
-        if not self.draining.rung:
-            with contextlib.suppress(Conflict, Gone):
-                self._go_on(await adopt(self.store, tail))
-        return True  # whoever starts next, or was quicker, goes on with it
-
-    def _go_on(self, adopted: Adopted) -> None:
-        head, (grammar, told, _, size, said) = adopted.head, adopted.replayed
-        first = e.RunStarted(
-            v=e.PROTOCOL_VERSION,
-            run=head.run,
-            thread=head.thread,
-            message=head.message,
-            attempt=1,
-            of=head.of,
-            mode=head.mode,
-        )
-        launch = Launch(pushed(self.store, head.run, said), limits=adopted.limits, cancel_after=head.cancel_after)
-        run = Run(self.store, head, adopted.lease, values=Values(), limits=launch.limits, first=first)
-        run.writer.go_on(grammar, adopted.last, size, told)
-        claim = self.admission.run(
-            head.principal, endpoint=None, most=None, keyed=True
-        )  # over a limit it works without a slot
-        self._adopt(run, launch, adopted.bell, claim)
-        self._set_to_work(run, launch.opener, claim)
-        adopted.bell.ring()  # what was asked while nobody listened
 
     async def _leave(self) -> None:
         """End all tasks, and leave those behind that do not end."""
@@ -365,12 +394,3 @@ class Runner:
 def _weight(run: Run) -> tuple[int, int]:
     """What a run holds of memory, to compare it with others: bytes that wait for the store, then all that it wrote."""
     return run.writer.pending_bytes, run.writer.bytes
-
-
-def _ending(run: Run) -> Ending:
-    """How a run of ours ended; its ending is stored."""
-    return Ending(
-        run=run.id, thread=run.thread, principal=run.head.principal, route=run.head.route, of=run.head.of, mode=run.mode,
-        outcome=run.outcome or "failed", error=run.error, usage=run.usage, records=run.last,
-        created=run.head.created, ended=time.time(),
-    )  # fmt: skip

@@ -38,6 +38,10 @@ class RunTranslator(Translator, Protocol):
         """The usage of the run, if more is known or guessed than the log tells."""
         ...
 
+    def part(self) -> None:
+        """Something that is no text comes between: text behind it is another part."""
+        ...
+
     def again(self) -> None:
         """Forget the streams of an attempt that failed."""
         ...
@@ -230,7 +234,38 @@ class Expiring(Protocol):
 
 
 @runtime_checkable
-class Leasing(Protocol):
+class Parking(Protocol):
+    """A store whose live logs may be nobody's for a while: no lease holds them, nobody reaps them, and any process may take them.
+
+    The tail of such a log names no owner.
+    """
+
+    async def park(self, log: str, after: int, *, lease: Lease, due: float) -> None:
+        """Give up a log of ours that ends at `after`; appends under way are stored first. `parked` names it from `due` on.
+
+        `due` is Unix time, `inf` for never. Raises `Conflict` unless the lease holds and `after` is the last record.
+        """
+        ...
+
+    async def parked(self, due: float) -> Sequence[str]:
+        """The parked logs that are due at this Unix time, the earliest first; with `inf` all of them."""
+        ...
+
+    async def take(
+        self, log: str, after: int, records: Sequence[Record], *,
+        head: bytes | None = None, ended: bool = True, due: float | None = None,
+    ) -> Lease:  # fmt: skip
+        """Take a log that is parked, or whose owner is dead: raise the epoch, become its owner and append, in one transaction.
+
+        The records carry the new epoch. With `due` the log is parked again in the same step. Raises `Conflict` if someone else
+        was first or `after` is not the last record. From then on a dead owner, should it live after all, cannot append to any
+        log that it had; it may open new ones.
+        """
+        ...
+
+
+@runtime_checkable
+class Leasing(Parking, Protocol):
     """A store that several processes open. The lease is the process's: one row, beaten every BEAT seconds (2) off the loop."""
 
     async def orphans(self, patience: float) -> Sequence[str]:
@@ -244,15 +279,5 @@ class Leasing(Protocol):
         """Seconds for which this process has seen the owner's beat stand still, 0 for our own; None for one that is gone.
 
         As exact as `orphans` is called often.
-        """
-        ...
-
-    async def take(
-        self, log: str, after: int, records: Sequence[Record], *, head: bytes | None = None, ended: bool = True
-    ) -> Lease:
-        """Take a dead owner's log: raise the epoch, become its owner and append, in one transaction.
-
-        The records carry the new epoch. Raises `Conflict` if someone else was first or `after` is not the last record. From then
-        on the dead owner, should it live after all, cannot append to any log that it had; it may open new ones.
         """
         ...

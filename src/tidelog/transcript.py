@@ -48,11 +48,28 @@ class ToolPart(Part, tag="tool"):
     error: str | None = None
 
 
+class QuestionPart(Part, tag="question"):
+    """A question to a person; `done` once it has an `outcome`."""
+
+    prompt: str = ""
+    options: tuple[str, ...] | None = None
+    schema: dict[str, Any] | None = None
+    default: Any = None
+    expires: float | None = None
+    data: Any = None
+    outcome: e.QuestionOutcome | None = None
+    value: Any = None
+    by: str | None = None
+
+
+AnyPart = TextPart | ReasoningPart | ToolPart | QuestionPart
+
+
 class Message(msgspec.Struct):
     """The answer."""
 
     id: str = ""
-    parts: list[TextPart | ReasoningPart | ToolPart] = []
+    parts: list[AnyPart] = []
 
 
 class Transcript(msgspec.Struct):
@@ -74,6 +91,8 @@ class Transcript(msgspec.Struct):
     sources: list[e.Source] = []
     data: list[e.Data] = []
     progress: dict[str, e.Progress] = {}
+    questions: list[e.QuestionAsked] = []
+    """Those that are open."""
     last_seq: int = 0
 
 
@@ -87,7 +106,7 @@ class Fold:
         self._out = Transcript()
         self._left = self._most = MAX_DOCUMENT_BYTES if most is None else most
         self._events = events
-        self._parts: dict[tuple[str, str], TextPart | ReasoningPart | ToolPart] = {}
+        self._parts: dict[tuple[str, str], AnyPart] = {}
         self._pieces: dict[tuple[str, str], list[str]] = {}
 
     @property
@@ -115,9 +134,10 @@ class Fold:
             part = self._parts[key]
             if isinstance(part, ToolPart):
                 part.json = "".join(pieces)
-            else:
+                pieces[:] = [part.json]
+            elif isinstance(part, TextPart | ReasoningPart):
                 part.text = "".join(pieces)
-            pieces[:] = [part.json if isinstance(part, ToolPart) else part.text]
+                pieces[:] = [part.text]
         self._out.text = "".join(part.text for part in self._out.message.parts if isinstance(part, TextPart))
         return self._out
 
@@ -140,7 +160,7 @@ class Fold:
             self._open(key, kind(key[1]))
         self._pieces[key].append(text)
 
-    def _open(self, key: tuple[str, str], part: TextPart | ReasoningPart | ToolPart) -> None:
+    def _open(self, key: tuple[str, str], part: AnyPart) -> None:
         self._parts[key] = part
         self._pieces[key] = []
         self._out.message.parts.append(part)
@@ -179,6 +199,21 @@ class Fold:
     def _progress(self, event: e.Progress) -> None:
         self._out.progress[event.task] = event
 
+    def _asked(self, event: e.QuestionAsked) -> None:
+        part = QuestionPart(
+            event.question, prompt=event.prompt, options=event.options, schema=event.schema, default=event.default,
+            expires=event.expires, data=event.data,
+        )  # fmt: skip
+        self._parts["question", event.question] = part
+        self._out.message.parts.append(part)
+        self._out.questions.append(event)
+
+    def _answered(self, event: e.QuestionAnswered) -> None:
+        part = self._parts["question", event.question]
+        assert isinstance(part, QuestionPart)
+        part.done, part.outcome, part.value, part.by = True, event.outcome, event.value, event.by
+        self._out.questions = [one for one in self._out.questions if one.question != event.question]
+
     def _usage(self, event: e.Usage) -> None:
         self._out.usage = e.TokenUsage(event.input, event.output, event.source)
 
@@ -207,6 +242,8 @@ _FOLDS: Final[dict[type[e.Event], Callable[[Fold, Any], None]]] = {
     e.Sources: Fold._sources,
     e.Data: Fold._data,
     e.Progress: Fold._progress,
+    e.QuestionAsked: Fold._asked,
+    e.QuestionAnswered: Fold._answered,
     e.Usage: Fold._usage,
     e.Finish: Fold._finish,
     e.RunEnded: Fold._ended,

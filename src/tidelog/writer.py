@@ -17,10 +17,10 @@ from tidelog import events as e
 from tidelog import head as heads
 from tidelog.errors import Conflict, StoreError, TooLarge
 from tidelog.events import encode_plain
-from tidelog.grammar import Grammar
 from tidelog.head import Head
 from tidelog.limits import Limits
 from tidelog.log import Lease, Record, run_log
+from tidelog.replay import Written
 from tidelog.seams import Store
 
 log = logging.getLogger("tidelog")
@@ -34,31 +34,31 @@ class HandedOver(Conflict):
 
 
 class Writer:
-    """Writes the log of `head`, whose first event is stored. `moved` is called when the store has caught up, or lost the log.
+    """Writes the log of `head` behind what is `written` in it. `moved` is called when the store has caught up, or lost the log.
 
     `done` is resolved when the ending is stored, or cannot be: then `lost` tells why, and the ending is still owed.
     """
 
     __slots__ = (
-        "_ack", "_append", "_began", "_catching_up", "_check_at", "_earlier", "_epoch", "_grammar", "_lease",
+        "_ack", "_append", "_began", "_catching_up", "_check_at", "_earlier", "_epoch", "_grammar",
         "_most_bytes", "_most_event", "_most_records", "_moved", "_name", "_zero", "at", "bytes", "done", "finished",
-        "head", "last", "lost", "same_part", "silent_until", "stored", "usage",
+        "head", "last", "lease", "lost", "same_part", "silent_until", "stored", "usage",
     )  # fmt: skip
 
     def __init__(
-        self, store: Store, head: Head, lease: Lease, *, first: e.RunStarted, limits: Limits, moved: Callable[[], None]
+        self, store: Store, head: Head, lease: Lease, *, written: Written, limits: Limits, moved: Callable[[], None]
     ) -> None:
-        self.last = 1
+        self.last = written.last
         """The last record that was accepted, stored or not."""
-        self.silent_until = 1
+        self.silent_until = written.last
         """The last record before the source's own first: its start, the text that it continues, states, announced attempts."""
         self._zero = time() - monotonic()  # a clock that is set must not turn records around, or time a run out
         self.at = 0.0
         """When that was accepted, 0 before the first: Unix time that never goes back within a log."""
-        self.bytes = 0
-        self.stored = 0
+        self.bytes = written.bytes
+        self.stored = written.bytes
         """How many of the bytes are known to be stored; it may be more."""
-        self.usage = e.TokenUsage()
+        self.usage = written.usage
         self.finished = False
         self.lost: BaseException | None = None
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -68,11 +68,10 @@ class Writer:
         self.head = head
         """What the store was last given, or will be with the next change."""
         self._name = run_log(head.run)
-        self._lease = Lease(lease.owner, lease.epoch, self._lose)
+        self.lease = Lease(lease.owner, lease.epoch, self._lose)
         self._epoch = lease.epoch
         self._moved = moved
-        self._grammar = Grammar()
-        self._grammar.accept(first)
+        self._grammar = written.grammar
         self._ack: asyncio.Future[None] | None = None
         """Of the last append. A store that gathers appends, or is always done, gives the same one again and again."""
         self._earlier: asyncio.Future[None] | None = None
@@ -86,11 +85,6 @@ class Writer:
         self._most_records = limits.max_run_records
 
     @property
-    def epoch(self) -> int:
-        """That of its records."""
-        return self._epoch
-
-    @property
     def pending_bytes(self) -> int:
         """What the store was given and has not stored yet."""
         if self._ack is None or self._ack.done():
@@ -98,6 +92,11 @@ class Writer:
         elif self._earlier is None or self._earlier.done():
             self.stored = self._began
         return self.bytes - self.stored
+
+    @property
+    def asked(self) -> int:
+        """How many questions the log holds."""
+        return self._grammar.asked
 
     @property
     def behind(self) -> bool:
@@ -108,11 +107,6 @@ class Writer:
             self._catching_up = True
             self._ack.add_done_callback(self._caught_up)
         return True
-
-    def go_on(self, grammar: Grammar, last: int, size: int, usage: e.TokenUsage) -> None:
-        """Before anything is accepted: another process has begun the log, and left it like this."""
-        self._grammar, self.last, self.usage = grammar, last, usage
-        self.bytes = self.stored = size
 
     def let_go(self) -> None:
         """Write no more, not even an ending: another process goes on. What was accepted is still stored."""
@@ -149,7 +143,7 @@ class Writer:
         seq = self.last = self.last + 1
         self.bytes = total
         self.at = at = self._zero + monotonic()
-        ack = append(self._name, seq - 1, (Record(seq, at, data, self._epoch),), self._lease)
+        ack = append(self._name, seq - 1, (Record(seq, at, data, self._epoch),), self.lease)
         if ack is not self._ack:
             self._begin(ack, total - len(data))
 
@@ -172,18 +166,54 @@ class Writer:
             self.silent_until += 1  # set before it is heard
         self._push(data, heads.encode(self.head))
 
-    def finish(self, outcome: e.Outcome, error: e.Error | None) -> None:
-        """Store the ending in one batch: close what is open, then `run.ended`. Happens once."""
+    def tell(self, *events: e.Event, head: Head, must: bool = False) -> None:
+        """Add these events, and give the log this head, in one step. After the end, nothing happens.
+
+        Raises `InvalidEvent` for what the grammar forbids and `TooLarge`, and adds nothing; `must`: no limit holds.
+        """
+        if self.finished:
+            return
+        encoded = [e.encode(event) for event in events]
+        if not must:
+            self._check(sum(map(len, encoded)))
+        for event in events:
+            self._grammar.accept(event)
+        self.head, self.same_part = head, b""
+        before, after = self.bytes, self.last
+        records = [self._number(data) for data in encoded]
+        ack = self._append(self._name, after, records, self.lease, heads.encode(head))
+        if ack is not self._ack:
+            self._begin(ack, before)
+
+    def leave(self, used: e.Usage | None) -> None:
+        """Write nothing more, and leave the log as it is: `done` is resolved once all of it is stored.
+
+        `used`: what whoever goes on must know of the usage.
+        """
+        if self.finished or self._ack is None:
+            return
+        if used is not None:
+            self.tell(used, head=self.head, must=True)
+        self.finished = True
+        if self._ack.done():
+            self._end(self._ack)
+        else:
+            self._ack.add_done_callback(self._end)
+
+    def finish(self, outcome: e.Outcome, error: e.Error | None, used: e.Usage | None = None) -> None:
+        """Store the ending in one batch: close what is open, then `run.ended`, with this usage if it is known. Happens once."""
         if self.finished:
             return
         self.finished = True
+        if used is not None:
+            self.usage = e.TokenUsage(used.input, used.output, used.source)
         ending = heads.ending(self.head, outcome, error, self.usage)
         head = heads.encode(heads.ended_head(self.head, ending))
         after, records = self.last, list[Record]()
         for event in (*self._grammar.closing(outcome), ending):
             self._grammar.accept(event)
             records.append(self._number(e.encode(event)))
-        ack = self._append(self._name, after, records, self._lease, head, True)
+        ack = self._append(self._name, after, records, self.lease, head, True)
         if ack.done():
             self._end(ack)
         else:
@@ -201,7 +231,7 @@ class Writer:
         """Number the event and hand it to the store."""
         before = self.bytes
         record = self._number(data)
-        ack = self._append(self._name, record.seq - 1, (record,), self._lease, head)
+        ack = self._append(self._name, record.seq - 1, (record,), self.lease, head)
         if ack is not self._ack:
             self._begin(ack, before)
 
@@ -226,7 +256,7 @@ class Writer:
         if (error := _error_of(ack)) is not None:
             self._lose(error)
         elif not self.done.done():
-            self._lease.lost = None  # stores keep leases
+            self.lease.lost = None  # stores keep leases
             self.done.set_result(None)
         moved, self._moved = self._moved, _nothing
         moved()
@@ -240,7 +270,7 @@ class Writer:
             log.log(level, "run %s: the log is lost to this process: %s", self.head.run, error)
         self.lost = error
         self.finished = True
-        self._lease.lost = None
+        self.lease.lost = None
         moved, self._moved = self._moved, _nothing
         moved()
         self.done.set_result(None)

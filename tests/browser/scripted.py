@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from tests.browser.story import long_text
 
 from tidelog import (
+    Answer,
     Data,
     Finish,
     ReasoningDelta,
@@ -62,6 +63,12 @@ class Ask(BaseModel):
 def scripted(store: str) -> APIRouter:
     """`/rag` (a long answer), `/chat` (what was said before), `/agent` (tools), `/about`; and what tests ask for."""
     tide = Tidelog(store, lease_patience=LEASE_PATIENCE)
+
+    async def agreed(state: Any, answer: Answer) -> AsyncIterator[Any]:
+        yield ToolEnded(call="c1", output=answer.value)
+        yield f"You said {answer.value}. "
+        yield f"Signed {await tide.ask('Your name?')}."
+
     started: Counter[str] = Counter()
     steps = Steps()
     router = APIRouter()
@@ -97,9 +104,12 @@ def scripted(store: str) -> APIRouter:
         yield Finish(reason="length" if ask.question == "long" else "stop", model="tide-1")
 
     @router.post("/agent")
-    @tide.stream(default="auto", message="question")
+    @tide.stream(default="auto", message="question", resume=agreed, park_after=0.0)
     async def agent(ask: Ask) -> AsyncIterator[Any]:
         yield Data(name="question", data=ask.question)
+        if ask.question.startswith("gate"):
+            yield ToolStarted(call="c1", name="send")
+            await tide.ask("Send the <b>letter</b>?", options=["yes", "no"], data={"to": "<i>all</i>"}, state={})
         yield ReasoningDelta(text="First the sum.\nThen the tides.")
         yield ReasoningEnded()
         yield ToolStarted(call="c1", name="calculator")

@@ -53,3 +53,31 @@ async def test_an_answer_that_was_cut_off_says_so(page: Page, server: Process) -
     await ask(page, "long")
     await ended(page)
     await expect(last(page, ".notes")).to_contain_text("cut off at the model's length limit")
+
+
+async def test_a_question_is_a_card(page: Page, server: Process) -> None:
+    """Ask, reload, answer: the run was parked meanwhile, and goes on. Then a question that takes text, in another language."""
+    await page.goto(f"{server.url}/long/#agent")
+    await ask(page, "gate")
+    card = last(page, ".question")
+    await expect(card.first.locator(".prompt")).to_have_text("Send the <b>letter</b>?")
+    await expect(last(page, ".status")).to_have_text("Waiting for your answer")
+    await page.reload()
+    await expect(card.first.locator("pre")).to_contain_text('"to": "<i>all</i>"')
+    await expect(card.first.get_by_role("button")).to_have_text(["yes", "no"])
+    await card.first.get_by_role("button", name="no").click()
+    await expect(card.first.locator(".decided")).to_have_text("Answered: no")
+    await expect(card.last.locator(".prompt")).to_have_text("Your name?")
+    field = card.last.get_by_role("textbox", name="Your name?")
+    await field.press("Enter")
+    await expect(card.last.get_by_role("alert")).to_have_text("The answer must be text.")
+    await field.fill("Ann")
+    await page.get_by_text("中文", exact=True).click()
+    await expect(card.first.locator(".decided")).to_have_text("已回答：no")
+    await expect(field).to_have_value("Ann")
+    await card.last.get_by_role("button", name="回答").click()
+    await ended(page)
+    assert await answer(page) == "You said no. Signed Ann."
+    await page.reload()
+    await ended(page)
+    await expect(card.locator(".decided")).to_have_text(["已回答：no", "已回答：Ann"])

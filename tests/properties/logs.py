@@ -16,6 +16,7 @@ HEAD = Head(run="r", thread="t", message="m", created=0.0, request=StoredRequest
 TEXT = st.text(max_size=8)
 PARTS = st.sampled_from(["p1", "p2", "p3"])
 CALLS = st.sampled_from(["c1", "c2"])
+QUESTIONS = st.sampled_from(["q1", "q2"])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | TEXT, lambda inner: st.lists(inner, max_size=2), max_leaves=3
 )
@@ -37,6 +38,8 @@ EVENTS: st.SearchStrategy[e.Event] = st.one_of(
     st.builds(e.Progress, task=TEXT, done=st.integers(0, 9)),
     st.builds(e.Data, data=JSON, name=st.none() | TEXT),
     st.builds(e.Usage, input=st.integers(0, 9)),
+    st.builds(e.QuestionAsked, question=QUESTIONS, prompt=TEXT, options=st.none() | st.tuples(TEXT), data=JSON),
+    st.builds(e.QuestionAnswered, question=QUESTIONS, outcome=st.sampled_from(["answered", "expired"]), value=JSON),
     st.builds(e.RunState, state=st.sampled_from(["queued", "running", "paused", "waiting"])),
 )
 OUTCOMES: st.SearchStrategy[e.Outcome] = st.sampled_from(["completed", "failed", "stopped", "timed_out", "interrupted"])

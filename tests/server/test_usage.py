@@ -96,7 +96,11 @@ def test_of_a_process_that_goes() -> None:
         while not reached.arrived:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         await tide.aclose()
-        assert (run.outcome, run.usage.output, run.usage.source) == ("interrupted", GUESS["output"], "estimated")
+        assert (run.outcome, run.writer.usage.output, run.writer.usage.source) == (
+            "interrupted",
+            GUESS["output"],
+            "estimated",
+        )
 
     asyncio.run(work())
 

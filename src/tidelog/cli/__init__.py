@@ -1,4 +1,4 @@
-"""The command line: `tidelog serve`, `tail`, `stop`, `pause`, `resume`, `runs`, `publish`, `key`. Imports stand inside.
+"""The command line: `serve`, `tail`, `stop`, `pause`, `resume`, `answer`, `runs`, `publish`, `key`. Imports stand inside.
 
 Exit codes: 0 all is well, 1 it cannot be done (the sentence says why), 2 the command makes no sense; `tail` and `publish` tell by
 3 to 6 how a run ended, and 130 is Ctrl-C.
@@ -108,6 +108,27 @@ def resume(run: RunArgument, url: UrlOption = DEFAULT_URL, header: HeaderOption 
     Tells what came of it: `resumed`, `not_paused`, `already_ended` or `resuming`. The last one exits with 1.
     """
     _ask("resume", run, url, header)
+
+
+@app.command()
+def answer(
+    run: RunArgument,
+    question: Annotated[str, typer.Argument(help="The question's name, such as q1.")],
+    value: Annotated[str, typer.Argument(help="The answer.")],
+    url: UrlOption = DEFAULT_URL,
+    header: HeaderOption = None,
+    json: Annotated[bool, typer.Option("--json", help="VALUE is JSON, and not text.")] = False,
+) -> None:
+    """Answer a question of a run and tell what came of it: `answered` or `answering`. The first answer counts.
+
+    If another one came first, that is said, and the exit code is 1.
+    """
+    from tidelog.cli import remote
+    from tidelog.cli.trouble import told
+
+    with told(), remote.connect(header or ()) as client:
+        given = remote.parsed(value) if json else value
+        typer.echo(remote.answer(client, remote.run_address(run, url), question, given)["result"])
 
 
 @app.command()

@@ -79,7 +79,7 @@ class _Reading:
     def _write(self, event: Any) -> bool:
         """Write the event, which may come from the log of another run; whether more may follow."""
         match event:
-            case e.RunStarted() | e.RunState():
+            case e.RunStarted() | e.RunState() | e.QuestionAsked() | e.QuestionAnswered():
                 pass
             case e.TextSnapshot(part=part, text=text):
                 self._run.text(text, part)

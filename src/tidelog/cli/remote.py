@@ -41,6 +41,20 @@ def ask(client: httpx2.Client, address: str, verb: str) -> str:
     return str(_json(client, "POST", f"{address}/{verb}")["result"])
 
 
+def parsed(value: str) -> Any:
+    """The JSON value that somebody wrote. Raises `Trouble`."""
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise Trouble(f"{value!r} is no JSON: {error}.", 2) from None
+
+
+def answer(client: httpx2.Client, address: str, question: str, value: Any) -> dict[str, Any]:
+    """Answer a question of the run; what the server says of it. Raises `Trouble`."""
+    found: dict[str, Any] = _json(client, "POST", f"{address}/answer", {"question": question, "value": value})
+    return found
+
+
 def runs(client: httpx2.Client, url: str, limit: int) -> Sequence[dict[str, Any]]:
     """The caller's runs, newest first. Raises `Trouble`."""
     found: list[dict[str, Any]] = _json(client, "GET", f"{_base(url)}/runs?limit={limit}")["runs"]
@@ -61,14 +75,16 @@ def refusal(response: httpx2.Response) -> Trouble:
     try:
         problem = response.json()
         words = f"{problem['detail']} ({problem['code']})"
+        if problem.get("answer") and problem["answer"]["outcome"] != "withdrawn":
+            words += f" It was decided: {json.dumps(problem['answer']['value'], ensure_ascii=False)}"
     except (ValueError, KeyError, TypeError):
         words = f"{response.status_code} {response.reason_phrase}: is this the address of tidelog's router?"
     return Trouble(f"{response.url.copy_with(query=None)}: {words}")
 
 
-def _json(client: httpx2.Client, method: str, address: str) -> Any:
+def _json(client: httpx2.Client, method: str, address: str, body: Any = None) -> Any:
     with reached(address):
-        response = client.request(method, address)
+        response = client.request(method, address, json=body)
     if response.is_error:
         raise refusal(response)
     try:

@@ -92,6 +92,11 @@ class Terminal:
                 return [_progress(event)]
             case "data":
                 return [f"{event.get('name') or 'data'} {_json(event['data'])}"]
+            case "question.asked":
+                allowed = f" [{' / '.join(event['options'])}]" if event.get("options") else ""
+                return [f"question {event['question']}: {event['prompt']}{allowed}"]
+            case "question.answered":
+                return [f"question {event['question']} {event['outcome']}: {_json(event.get('value'))}"]
             case "run.ended":
                 self._outcome = event["outcome"]
                 return [_ending(event)]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
@@ -32,12 +32,16 @@ from tidelog.launch import Launch
 from tidelog.limits import Limits
 from tidelog.memory import Marks
 from tidelog.progress import TASK
-from tidelog.run import Run, current
+from tidelog.questions import Answer
+from tidelog.reentry import Resume
+from tidelog.run import Opener, Run, current
 from tidelog.runner import Runner
 from tidelog.server.access import Access
+from tidelog.server.asks import AskArgs, ask, ask_blocking
 from tidelog.server.beside import Beside
 from tidelog.server.checks import check_app
 from tidelog.server.decorator import endpoint
+from tidelog.server.foreign import Foreign
 from tidelog.server.links import Links
 from tidelog.server.metrics import Metrics
 from tidelog.server.openapi import extend
@@ -50,24 +54,22 @@ from tidelog.server.stop import on_signal
 from tidelog.server.tracing import Tracing
 from tidelog.server.view import ViewSettings
 from tidelog.sources.iterators import THREADS, Iterators, emit_from_thread
-from tidelog.sources.wrapped import wrapped
 from tidelog.transports.deliver import HEARTBEAT, SEND_TIMEOUT
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
-    from tidelog.events import Data
     from tidelog.server.export import ExportArgs
-    from tidelog.sources.logs import FileArgs, TapArgs
-    from tidelog.sources.rows import RowArgs, SessionFactory
+    from tidelog.sources.graphs import Graph
 
 P = ParamSpec("P")
+F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_STORE: Final = "sqlite:///tidelog.db"
 DRAIN_TIMEOUT: Final = 10.0
 
 
-class Tidelog:
+class Tidelog(Foreign):
     """Durable, resumable streams for one application.
 
     `store` is a URL: `memory:` or `sqlite:///file.db`; without it `TIDELOG_STORE` counts. `principal` tells who asks; every run
@@ -149,6 +151,8 @@ class Tidelog:
         Raises `TypeError` for parameters that belong to the request (`Request`, `UploadFile`, `BackgroundTasks`): see `response`.
         """
         made = make_options(self.limits, options)
+        if made.resume is not None:
+            self._declare(made.resume, made)
 
         def decorate(function: Callable[..., Any]) -> Any:
             self.functions.add(function)
@@ -172,7 +176,7 @@ class Tidelog:
         `message` is what the user said; it is kept with the run, in its thread.
         Options: `default` (`sse`, `text`, `json`, `auto`, `async`), `dialect`, `on_leave` (`"continue"` or
         `cancel_after(seconds)`), `status_hold`, `auto_hold`, `max_body_bytes`, `error_marker`, `attempts`, `concurrent`,
-        `on_end`, and the limits of a run.
+        `on_end`, `resume`, `park_after`, and the limits of a run.
         """
         body: bytes | None = getattr(request, "_body", None) if request is not None else None
         return self._respond(work, make_options(self.limits, options), body=body, thread=thread, said=message)
@@ -193,7 +197,8 @@ class Tidelog:
         check_repeatable(work, made)
         launch = Launch(
             self._sources.opener(work), thread, principal or None, cancel_after=leave, limits=made.limits, said=message,
-            concurrent=made.concurrent, attempts=made.attempts, on_end=made.on_end,
+            concurrent=made.concurrent, attempts=made.attempts, on_end=made.on_end, park_after=made.park_after,
+            resume=None if made.resume is None else self.runner.resumes.name(made.resume),
         )  # fmt: skip
         launched = await self.runner.launch(launch)
         assert launched.run is not None
@@ -212,9 +217,30 @@ class Tidelog:
         start = partial(self.start, thread=thread, principal=principal, message=message, **options)
         return Beside(start, self._starting.get_loop())
 
-    def openai(self, stream: Any, /) -> Any:
-        """A stream of chunks that are dicts in OpenAI's shapes, chat completions or Responses. Instances need no wrapper."""
-        return wrapped("openai", stream)
+    def resumes(self, function: F, /) -> F:
+        """Declare a function that goes on with parked runs, for `resume=` of `response` and `start`; `stream` needs it not.
+        Known by its module and name, its runs have the limits of this Tidelog. `InvalidRequest` where another has its name.
+        """
+        self._declare(function, make_options(self.limits, {}))
+        return function
+
+    async def ask(self, prompt: str, /, **args: Unpack[AskArgs]) -> Any:
+        """Ask a person, and wait for the answer, which may come from any process: minutes, days and restarts later.
+
+        `options=["yes", "no"]`: the answer is one of these. `type=`: anything that pydantic knows; the answer is of that type.
+        Neither: text. `expires=` seconds from now the answer is `default=`, or the run ends as `timed_out` where there is none.
+        `data=` (JSON) is shown beside the prompt.
+
+        With `state=` (JSON, such as `{}`), where the endpoint declares `resume=`, the run is parked after `park_after=` seconds
+        or when the process goes: the generator is closed *at this line*, and `resume(state, answer)` goes on once there is an
+        answer. Without `state=` the question is waited for here, and does not outlive the process.
+        Raises `InvalidRequest` outside a run, `ValueError`, `TooLarge`, pydantic's `ValidationError`.
+        """
+        return await ask(current_run(), prompt, args)
+
+    def ask_blocking(self, prompt: str, /, **args: Unpack[AskArgs]) -> Any:
+        """`ask` for a sync generator, in its thread."""
+        return ask_blocking(current_run(), prompt, args)
 
     def background(self, client: Any, /, **request: Any) -> Any:
         """A background response of OpenAI, as a source: `continue` takes it up again upstream, after a crash too.
@@ -225,37 +251,19 @@ class Tidelog:
 
         return background(client, self.runner.store, **request)
 
-    def anthropic(self, stream: Any, /) -> Any:
-        """A stream of events that are dicts in the shape of Anthropic's Messages. Instances need no wrapper."""
-        return wrapped("anthropic", stream)
+    def graph(
+        self, graph: Any, /, *, name: str = "graph", question: Callable[[Any], Mapping[str, Any]] | None = None, **streamed: Any
+    ) -> Graph:  # fmt: skip
+        """A LangGraph graph with a checkpointer, whose interrupts are questions of its run: `tide.stream(resume=made.resume)`.
 
-    def langchain(self, stream: Any, /) -> Any:
-        """A stream of LangChain: `astream_events` of any version, `astream_log`, or `astream` of a chain that gives dicts."""
-        return wrapped("langchain_core", stream)
+        `made.run(input, config)` is the source, `made.resume` goes on with a parked run. `graph` may be a function that gives it;
+        `name` tells several apart; `question(value)` says what is asked for an interrupt; the rest is `graph.astream`'s.
+        """
+        from tidelog.sources.graphs import Graph
 
-    def langgraph(self, stream: Any, /) -> Any:
-        """What `astream` of a LangGraph graph gives, in one mode or several, of either version."""
-        return wrapped("langgraph", stream)
-
-    def logs(self, path: str | os.PathLike[str], /, **options: Unpack[FileArgs]) -> AsyncIterator[Data | str]:
-        """A file that is followed as `tail -F` follows it: see `tidelog.sources.logs.logs`."""
-        from tidelog.sources.logs import logs
-
-        return logs(path, **options)
-
-    def logging(self, **options: Unpack[TapArgs]) -> AsyncIterator[Data | str]:
-        """What this process logs while the run lives: see `tidelog.sources.logs.records`."""
-        from tidelog.sources.logs import records
-
-        return records(**options)
-
-    def rows(
-        self, session_factory: SessionFactory, statement: Any, /, **options: Unpack[RowArgs]
-    ) -> AsyncIterator[Data | str]:
-        """The rows of a select, read by SQLAlchemy: see `tidelog.sources.rows.rows`."""
-        from tidelog.sources.rows import rows
-
-        return rows(session_factory, statement, **options)
+        made = Graph(graph, name=name, question=question, **streamed)
+        self._declare(made.resume, make_options(self.limits, {}))
+        return made
 
     def export(self, make: Callable[[], Any], /, **options: Unpack[ExportArgs]) -> Response:
         """Text as a download: small as one document, large as a run under lockstep. See `tidelog.server.export.export`."""
@@ -343,7 +351,18 @@ class Tidelog:
         self, work: Any, options: Options, *, body: bytes | None, thread: str | None = None, said: str | None
     ) -> TideResponse:
         check_repeatable(work, options)
+        if options.resume is not None:
+            self.runner.resumes.name(options.resume)
         return TideResponse(self, self._sources.opener(work), options, body=body, thread=thread, said=said)
+
+    def _declare(self, function: Callable[..., Any], options: Options) -> None:
+        """Know who goes on with parked runs."""
+
+        def opener(state: Any, answer: Answer) -> Opener:
+            return self._sources.opener(partial(function, state, answer))
+
+        resume = Resume(opener, options.limits, options.attempts, options.on_end, options.park_after)
+        self.runner.resumes.declare(function, resume)
 
     @asynccontextmanager
     async def _lifespan(self, app: Any) -> AsyncIterator[None]:

@@ -14,6 +14,7 @@ from tidelog.errors import InvalidEvent, InvalidRequest
 from tidelog.events import Event
 from tidelog.progress import TASK
 from tidelog.run import Run
+from tidelog.sources.iterators import emit_in_turn
 
 Start = Callable[[Callable[[], AsyncIterator[Any]]], Awaitable[Run]]
 """Starts a run over this source, on the loop."""
@@ -69,7 +70,7 @@ class Beside(Writing):
 
     def _write(self, event: Event) -> None:
         try:
-            self._called(self.run.emit_in_turn(event))
+            self._called(emit_in_turn(self.run, event))
         except InvalidEvent:
             if self._over.wait(CLOSING):
                 raise Stopped from None

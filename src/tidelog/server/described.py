@@ -51,7 +51,10 @@ STREAMS: Final = ("text/event-stream", "application/x-ndjson", "text/plain")
 
 
 class Route(NamedTuple):
-    """`takes` names parameters, `answers` gives media types by status, `refuses` names codes of the error table."""
+    """`takes` names parameters, `answers` gives media types by status, `refuses` names codes of the error table.
+
+    `body` is the schema of a JSON body that must be there.
+    """
 
     takes: tuple[str, ...]
     answers: Mapping[int, tuple[str, ...]]
@@ -63,6 +66,18 @@ class Route(NamedTuple):
 BATCH: Final = {
     "description": "Events, as an array or as lines; `run.ended` may be the last.",
     "content": {JSON: {"schema": {"type": "array", "items": {"type": "object"}}}, "application/x-ndjson": {}},
+}
+ANSWER: Final = {
+    "required": True,
+    "content": {
+        JSON: {
+            "schema": {
+                "type": "object",
+                "required": ["question", "value"],
+                "properties": {"question": {"type": "string"}, "value": {"description": "What the question asks for."}},
+            }
+        }
+    },
 }
 WHO: Final = ("unauthorized", "forbidden")
 OF_A_RUN: Final = (*WHO, "not_found", "expired")
@@ -96,6 +111,14 @@ ROUTES: Final[Mapping[str, Route]] = {
     "stop": Route(("run",), {200: (JSON,), 202: (JSON,)}, STEERS),
     "pause": Route(("run",), {200: (JSON,), 202: (JSON,)}, STEERS),
     "resume": Route(("run",), {200: (JSON,), 202: (JSON,)}, STEERS),
+    "answer": Route(
+        ("run",), {200: (JSON,), 202: (JSON,)},
+        (
+            "invalid_request", "invalid_answer", "already_answered", "question_expired", "question_closed", "too_large",
+            "overloaded", *STEERS,
+        ),
+        ANSWER,
+    ),
     "retry": Route(("run",), {201: (JSON,)}, ("not_ended", "not_repeatable", *STEERS, *START)),
     "continue": Route(("run",), {201: (JSON,)}, ("not_ended", "not_repeatable", *STEERS, *START)),
     "thread": Route(("thread", "limit", "principal"), {200: (JSON,)}, (*WHO, "invalid_request", "not_found")),
@@ -156,6 +179,7 @@ PROBLEM_SCHEMA: Final = {
         "expected": {"type": "integer"},
         "index": {"type": "integer"},
         "outcome": {"type": "string"},
+        "answer": {"type": "object", "description": "How a question was decided: `outcome`, `value`, `by`."},
     },
     "required": ["type", "title", "status", "code", "detail", "retryable"],
 }

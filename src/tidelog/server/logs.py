@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tidelog.head import Head
 from tidelog.server.witness import Ended, Started
 
 log = logging.getLogger("tidelog")
@@ -58,6 +59,10 @@ class RunLines:
             "run %s ended: %s, %d records, %d bytes, %.3f s%s",
             fact.head.run, said, fact.records, fact.bytes, fact.seconds, _at(fact.route), extra=_extra(fields),
         )  # fmt: skip
+
+    def parked(self, head: Head) -> None:
+        if log.isEnabledFor(logging.INFO):
+            log.info("run %s is parked", head.run, extra=_extra({"event": "run.parked", "run": head.run}))
 
     def _who(self, fact: Started | Ended) -> dict[str, Any]:
         head = fact.head

@@ -125,7 +125,7 @@ def _counted(tally: Tally) -> Found:
 
 def _seen(tally: Tally, witness: Witness) -> Found:
     """What the live runs and their viewers tell of themselves."""
-    states = dict.fromkeys(("queued", "started", "running", "paused", "ending"), 0)
+    states = dict.fromkeys(("queued", "started", "running", "paused", "waiting", "ending"), 0)
     events, size, pending, silence = tally.events, tally.bytes, 0, 0.0
     lags: list[int] = []
     for seen in tuple(witness.live.values()):

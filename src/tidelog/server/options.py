@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple, TypedDict, get_args
 
 from tidelog.attempts import ATTEMPTS
 from tidelog.endings import OnEnd
 from tidelog.errors import InvalidRequest
 from tidelog.limits import Limits
+from tidelog.questions import PARK_AFTER
 
 Default = Literal["sse", "text", "json", "auto", "async"]
 OnLeave = Literal["continue"]
@@ -58,6 +60,15 @@ class Options(NamedTuple):
     up to 2 s. It is not called by a process that dies, nor for a run that another process had to end for this one: such
     endings reach the `on_end` of the `Tidelog` that ends them, which is called for all of its runs.
     """
+    resume: Callable[..., Any] | None = None
+    """Goes on with a run that was parked while it waited for an answer: `resume(state, answer)` makes a source, as any generator.
+
+    `state` is what `tide.ask(..., state=)` kept, `answer` has `value`, `outcome`, `by` and `question`. It must be declared when
+    the application is imported: `tide.stream(resume=)` does that, `@tide.resumes` for all others. Where a parked run is stopped
+    or expires, its `on_end` is not called, only that of the `Tidelog`. Not with `cancel_after` or `lockstep`.
+    """
+    park_after: float = PARK_AFTER
+    """Seconds for which a question is waited for with the source open, before a run with `resume` is parked."""
 
 
 class OptionArgs(TypedDict, total=False):
@@ -74,6 +85,8 @@ class OptionArgs(TypedDict, total=False):
     concurrent: bool
     max_runs: int | None
     on_end: OnEnd | None
+    resume: Callable[..., Any] | None
+    park_after: float
     first_event_timeout: float
     gap_timeout: float
     total_timeout: float
@@ -99,6 +112,12 @@ def make_options(limits: Limits, args: OptionArgs) -> Options:
         raise ValueError(f"default={options.default!r} is none of {', '.join(get_args(Default))}.")
     if options.on_leave != "continue" and not isinstance(options.on_leave, CancelAfter):
         raise ValueError(f'on_leave={options.on_leave!r} is neither "continue" nor cancel_after(seconds).')
+    if options.resume is not None and (options.on_leave != "continue" or options.limits.lockstep is not None):
+        raise ValueError(
+            "resume= parks a run, and then nobody counts its viewers: not with cancel_after() or lockstep=."
+        )
+    if not options.park_after >= 0:
+        raise ValueError(f"park_after={options.park_after!r} is no time of 0 seconds or more.")
     if not 1 <= options.attempts <= MOST_ATTEMPTS:
         raise ValueError(f"attempts={options.attempts!r} is no number from 1 to {MOST_ATTEMPTS}.")
     if options.max_runs is not None and options.max_runs < 1:

@@ -1,4 +1,4 @@
-"""The routes of outside producers (spec §8): a run is reserved under an id of the producer's, and its events are posted.
+"""The routes of outside producers (spec §8, §14): a run is reserved under an id of the producer's, and its events are posted.
 
 Any process takes them: they go into the run's feed, and the process that owns the run pulls them from there.
 """

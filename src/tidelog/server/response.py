@@ -165,6 +165,8 @@ class TideResponse(Response):
             cancel_after=leave.seconds if isinstance(leave, CancelAfter) else None, limits=options.limits,
             said=self._said, concurrent=options.concurrent, attempts=options.attempts, on_end=options.on_end,
             endpoint=scope.get("endpoint") or route_of(scope), max_runs=options.max_runs,
+            resume=None if options.resume is None else self._edge.runner.resumes.name(options.resume),
+            park_after=options.park_after,
         )  # fmt: skip
         if repeat is not None:
             old, again = repeat.head, repeat.mode == "continue"

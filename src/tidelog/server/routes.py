@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
+import msgspec
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from tidelog import asking, control, threads
 from tidelog import head as heads
+from tidelog.answering import named
 from tidelog.auth import Target
 from tidelog.cursor import Cursor, check_position
-from tidelog.errors import CursorAhead, Gone, InvalidRequest, NotFound, Refused, TidelogError
+from tidelog.errors import CursorAhead, Gone, InvalidRequest, NotFound, Refused, TidelogError, TooLarge
 from tidelog.events import Mode
 from tidelog.head import Head
 from tidelog.log import Position, Tail, control_log, run_log, thread_log
+from tidelog.questions import ANSWER_BYTES
 from tidelog.runner import Runner
 from tidelog.seams import Listing, Store
 from tidelog.server import negotiate as ask
@@ -63,6 +67,7 @@ class Routes:
             ("POST", "/runs/{run}/stop", self.stop),
             ("POST", "/runs/{run}/pause", self.pause),
             ("POST", "/runs/{run}/resume", self.resume),
+            ("POST", "/runs/{run}/answer", self.answer),
             ("POST", "/runs/{run}/retry", self.retry),
             ("POST", "/runs/{run}/continue", self.continue_),
             ("GET", "/threads/{thread}", self.thread),
@@ -98,7 +103,7 @@ class Routes:
         """The state of a run."""
         head, tail = await self._mine(request)
         age = await self._runner.owner_age(tail)
-        more: dict[str, Any] = {"owner_age": age, "questions": [], "successor": await self._successor(head.run)}
+        more: dict[str, Any] = {"owner_age": age, "successor": await self._successor(head.run)}
         return json_response({**_state(head, tail), **more})
 
     async def delete_run(self, request: Request) -> Response:
@@ -127,7 +132,7 @@ class Routes:
 
     async def stop(self, request: Request) -> Response:
         """Stop a run, wherever it is."""
-        return await self._ask(request, asking.stop, "stopping")
+        return await self._ask(request, partial(asking.stop, wake=self._runner.wake), "stopping")
 
     async def pause(self, request: Request) -> Response:
         """Pause a run, wherever it is: its source is not pulled until it is resumed."""
@@ -136,6 +141,15 @@ class Routes:
     async def resume(self, request: Request) -> Response:
         """Resume a run that is paused."""
         return await self._ask(request, asking.resume, "resuming")
+
+    async def answer(self, request: Request) -> Response:
+        """Answer a question of a run, wherever it is: the first answer counts."""
+        check_site(request.scope, self._edge.origins)
+        head, _ = await self._mine(request)
+        question, value = await _answer_in(request)
+        by = (await self._edge.access.caller(request)).name
+        result = await self._runner.answer(head.run, question, value, by=by)
+        return json_response(result, 202 if result.result == "answering" else 200)
 
     async def retry(self, request: Request) -> Response:
         """Start again as a new run in the same thread."""
@@ -318,12 +332,27 @@ def _state(head: Head, tail: Tail) -> dict[str, Any]:
         "error": head.error,
         "usage": head.usage,
         "can": head.can,
+        "questions": head.questions,
         "route": head.route,
         "of": head.of,
         "mode": head.mode,
         "created": head.created,
         "ended": head.ended,
     }
+
+
+async def _answer_in(request: Request) -> tuple[str, Any]:
+    """The question and the value that a request names. Raises `TooLarge`, `InvalidRequest`."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > 2 * ANSWER_BYTES:
+            raise TooLarge(f"An answer may take {ANSWER_BYTES} bytes.")
+    try:
+        given = msgspec.json.decode(bytes(body))
+    except (msgspec.DecodeError, RecursionError):
+        given = None
+    return named(given)
 
 
 def _limit(request: Request, default: int = LIST_LIMIT) -> int:

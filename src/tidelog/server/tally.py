@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import Final
 
 from tidelog.errors import SENTENCES
+from tidelog.head import Head
 from tidelog.server.witness import Ended, Started
 
 SECONDS: Final = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
@@ -63,6 +64,9 @@ class Tally:
 
     def first_event(self, route: str, seconds: float) -> None:
         self.first_events[route].add(seconds)
+
+    def parked(self, head: Head) -> None:
+        """It is counted where it ends."""
 
     def ended(self, fact: Ended) -> None:
         code = "" if fact.code is None else fact.code if fact.code in SENTENCES else OTHER

@@ -82,6 +82,13 @@ class Tracing:
             span.set_status(Status(StatusCode.ERROR, fact.code))
         span.end()
 
+    def parked(self, head: Head) -> None:
+        """End the run's span: what follows the answer is in whatever process has it."""
+        span = self._spans.pop(head.run, None)
+        if span is not None:
+            span.set_attributes({"tidelog.outcome": "parked"})
+            span.end()
+
     @contextmanager
     def view(self, head: Head, position: int) -> Iterator[Span]:
         """A span for one view that begins behind `position`."""

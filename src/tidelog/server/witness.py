@@ -68,6 +68,10 @@ class Listener(Protocol):
         """A run has ended."""
         ...
 
+    def parked(self, head: Head) -> None:
+        """A run has left this process without an end: it waits for an answer, and goes on wherever that comes."""
+        ...
+
 
 class Edge(Protocol):
     """What is needed of a Tidelog."""
@@ -103,6 +107,18 @@ class Witness:
         fact = seen.ended(self._runner.store)
         for listener in self._listeners:
             listener.ended(fact)
+
+    def parked(self, run: Run) -> None:
+        """Implements `runner.Observer`."""
+        if (seen := self.live.pop(run.id, None)) is not None:
+            seen.leave()
+            for listener in self._listeners:
+                listener.parked(run.head)
+
+    def again(self, run: Run) -> None:
+        """Implements `runner.Observer`. It has started, and said its first, long ago."""
+        seen = self.live[run.id] = Seen(run, self._templates.of(run.head.route), Bell(), self._first_event)
+        seen.leave()
 
     def _first_event(self, route: str, seconds: float) -> None:
         for listener in self._listeners:
@@ -151,9 +167,9 @@ class Seen:
     def silence(self) -> float:
         """Seconds since its last event, or since it was created where there is none yet. An announced attempt is none.
 
-        A run that is paused or queued is not silent: nobody expects anything of it.
+        A run that is paused or queued, or waits for an answer, is not silent: nobody expects anything of it.
         """
-        if self.run.paused or self.state == "queued":
+        if self.run.paused or self.state == "queued" or self.run.head.questions:
             return 0.0
         return max(0.0, self.run.writer.age() if self._spoke else time.time() - self.run.head.created)
 
@@ -178,8 +194,8 @@ class Seen:
             head=run.head, route=self.route, outcome=run.outcome or "failed",
             code=run.error.code if run.error is not None else None, records=run.last, bytes=writer.bytes,
             seconds=max(0.0, writer.at - run.head.created), first_event=self._first_event,
-            largest_gap=_largest_gap(store, run.id), stored=None if run.lost is not None else max(0.0, writer.age()),
-            usage=run.usage,
+            largest_gap=_largest_gap(store, run.id), stored=None if run.writer.lost is not None else max(0.0, writer.age()),
+            usage=run.writer.usage,
         )  # fmt: skip
 
     def _rung(self) -> None:

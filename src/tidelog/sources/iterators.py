@@ -42,7 +42,14 @@ def emit_from_thread(run: Run, value: Any) -> None:
     if source is not None and source.run is run:
         source.emit(value).result()
     else:
-        asyncio.run_coroutine_threadsafe(run.emit_in_turn(value), run.loop).result()
+        asyncio.run_coroutine_threadsafe(emit_in_turn(run, value), run.loop).result()
+
+
+async def emit_in_turn(run: Run, value: Any) -> None:
+    """`Run.emit`, once there is room: for other threads, which can wait."""
+    while run.writer.behind and not run.writer.finished:  # noqa: ASYNC110 - many may wait, none is woken by name
+        await asyncio.sleep(0.005)
+    run.emit(value)
 
 
 class Iterators:
@@ -188,7 +195,7 @@ class Threaded:
         """Emit it once there is room; a run that ends meanwhile refuses it."""
         assert self.run is not None
         try:
-            await self.run.emit_in_turn(emitted.value)
+            await emit_in_turn(self.run, emitted.value)
         except asyncio.CancelledError:
             self._emit(emitted)
             raise

@@ -85,6 +85,9 @@ class Calls:
         self._names: set[str] = set()
         self._runs: dict[str, Call] = {}
         """The calls that runs of tools serve."""
+        for name, known in parts.open_calls.items():
+            call = self.new(name)
+            call.begun, call.name, call.given, call.input = True, known.name, known.given, known.input
 
     def new(self, id: str | None) -> Call:
         """A call that begins: named by the provider's id, unless there is none or it was used before."""

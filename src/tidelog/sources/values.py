@@ -27,8 +27,9 @@ class Values:
     Text goes to a part of its own; after a tool call, or once it was ended, to the next.
     """
 
-    def __init__(self) -> None:
-        self._parts = Parts()
+    def __init__(self, parts: Parts | None = None) -> None:
+        """`parts` knows the names that an earlier source of the run has used."""
+        self._parts = parts or Parts()
         self._part: str | None = None
         """The part that text goes to."""
         self._open = False
@@ -103,11 +104,13 @@ class Values:
         kind = type(event)
         if isinstance(event, e.RunStarted | e.RunEnded):
             raise InvalidEvent(f"{kind.__name__} is the run's own; return from the generator, or raise, to end it.")
+        if isinstance(event, e.QuestionAsked | e.QuestionAnswered):
+            raise InvalidEvent(f"{kind.__name__} is the run's own; `await tide.ask(...)` to put a question.")
         # Structs do not check their fields, and no reader would see such an event.
         if e.decode(e.encode(event)) is None:
             raise InvalidEvent(f"{kind.__name__} is no event of this protocol, or has a field of a wrong type.")
         if kind is e.ToolStarted:
-            self._interrupt()
+            self.part()
         elif isinstance(event, e.Usage):
             self._parts.told(event)
         elif isinstance(event, e.TextSnapshot) and self._part is None and event.part == self._parts.upcoming:
@@ -128,8 +131,8 @@ class Values:
             if type(event) is e.TextEnded:
                 self._parts.ended(name)
 
-    def _interrupt(self) -> None:
-        """A tool call comes between: what follows is another part, the text that a snapshot opened included."""
+    def part(self) -> None:
+        """A tool call or a question comes between: what follows is another part, the text that a snapshot opened included."""
         self._break = True
         if self._part is None and self._parts.unclaimed:
             self._part, self._open = self._parts.text(), True
@@ -152,7 +155,7 @@ class Values:
             elif kind is e.ToolInputDelta:
                 self._parts.hear(event.json)  # type: ignore[attr-defined]
             elif kind is e.ToolStarted:
-                self._interrupt()
+                self.part()
                 self._parts.taken(event.call)  # type: ignore[attr-defined]
             yield event
 

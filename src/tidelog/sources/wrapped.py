@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Any
 
 from tidelog.errors import InvalidRequest
@@ -13,7 +13,7 @@ from tidelog.parts import Chunk
 def wrapped(library: str, stream: Any) -> AsyncIterator[Chunk] | Iterator[Chunk]:
     """The same stream, async or sync, of named chunks; closing it closes the stream. Raises `InvalidRequest` for no stream."""
     if hasattr(stream, "__aiter__"):
-        return _async(library, stream)
+        return wrapped_async(library, stream)
     if hasattr(stream, "__iter__") and not isinstance(stream, str | bytes | dict):
         return _sync(library, stream)
     raise InvalidRequest(
@@ -21,7 +21,8 @@ def wrapped(library: str, stream: Any) -> AsyncIterator[Chunk] | Iterator[Chunk]
     )
 
 
-async def _async(library: str, stream: AsyncIterable[Any]) -> AsyncIterator[Chunk]:
+async def wrapped_async(library: str, stream: AsyncIterable[Any]) -> AsyncGenerator[Chunk]:
+    """An async stream; closing the generator closes it."""
     iterator = aiter(stream)
     try:
         async for chunk in iterator:

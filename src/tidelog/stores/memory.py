@@ -18,7 +18,8 @@ class _Log:
     """One log. `key` is its idempotency key."""
 
     __slots__ = (
-        "base", "bell", "call", "ended", "ended_at", "fingerprint", "head", "key", "lease", "principal", "records", "stored",
+        "base", "bell", "call", "due", "ended", "ended_at", "fingerprint", "head", "key", "lease", "principal", "records",
+        "stored",
     )  # fmt: skip
 
     def __init__(self, lease: Lease, head: bytes, principal: str, key: str | None, fingerprint: bytes | None) -> None:
@@ -33,10 +34,17 @@ class _Log:
         self.ended_at = 0.0
         self.bell: Bell | None = None
         self.call = -1  # `after` of the last append
+        self.due: float | None = None
+        """Set for a log that is parked."""
 
     def add(self, records: Sequence[Record]) -> None:
         self.records.extend(records)
         self.stored += len(records)
+
+    @property
+    def was_opened(self) -> bool:
+        """Whether it was made by `open`: somebody owns it, or it is parked."""
+        return bool(self.lease.owner) or self.due is not None
 
     def ring(self) -> None:
         if self.bell is not None:
@@ -61,7 +69,7 @@ class _Log:
 
 
 class MemoryStore:
-    """Implements `seams.Store` and `seams.Listing`, `seams.Expiring`."""
+    """Implements `seams.Store` and `seams.Listing`, `seams.Expiring`, `seams.Parking`."""
 
     def __init__(self, url: str = "memory:") -> None:
         self._logs: dict[str, _Log] = {}
@@ -132,7 +140,7 @@ class MemoryStore:
         if found is None:
             found = self._logs[log] = _Log(Lease(""), b"", "", None, None)
             self._appear(log)
-        if found.lease.owner:
+        if found.lease.owner or found.due is not None:
             raise Conflict(f"{log} has an owner")
         found.add((Record(found.stored + 1, time.time(), data),))
         found.ring()
@@ -176,7 +184,7 @@ class MemoryStore:
         mine = (
             (name, Tail(1, len(log.records), log.ended, log.lease.epoch, log.head, log.lease.owner))
             for name, log in reversed(self._logs.items())
-            if name.startswith(prefix) and log.lease.owner and (principal is None or log.principal == principal)
+            if name.startswith(prefix) and log.was_opened and (principal is None or log.principal == principal)
         )
         return list(islice(mine, limit))
 
@@ -186,6 +194,34 @@ class MemoryStore:
             await self.drop(name)
             self._expired.add(name)
         return old
+
+    async def park(self, log: str, after: int, *, lease: Lease, due: float) -> None:
+        found = self._logs.get(log)
+        if found is None or found.lease != lease or found.stored != after or found.ended:
+            raise Conflict(f"{log} is not ours to park at {after}")
+        found.lease, found.due = Lease("", found.lease.epoch), due
+        found.ring()
+
+    async def parked(self, due: float) -> Sequence[str]:
+        names = [(log.due, name) for name, log in self._logs.items() if log.due is not None and log.due <= due]
+        return [name for _, name in sorted(names)]
+
+    async def take(
+        self, log: str, after: int, records: Sequence[Record], *,
+        head: bytes | None = None, ended: bool = True, due: float | None = None,
+    ) -> Lease:  # fmt: skip
+        found = self._logs.get(log)
+        if found is None or found.due is None or found.stored != after:
+            raise Conflict(f"{log} is nobody's to take at {after}")
+        lease = Lease(self._owner if due is None else "", found.lease.epoch + 1)
+        found.lease, found.due, found.call = lease, due, after
+        found.add(records)
+        if head is not None:
+            found.head = head
+        if ended:
+            found.ended, found.ended_at = True, time.time()
+        found.ring()
+        return lease
 
     def _decline(
         self, log: str, found: _Log, after: int, records: Sequence[Record], ended: bool

@@ -40,6 +40,12 @@ export function verb(run, name) {
   return json(`runs/${run}/${name}`, { method: "POST" });
 }
 
+/** Answers a question of a run. Rejected with a `Refusal`: 409 where somebody else was first, 422 for what does not fit. */
+export function answer(run, question, value) {
+  const headers = { "Content-Type": "application/json" };
+  return json(`runs/${run}/answer`, { method: "POST", headers, body: JSON.stringify({ question, value }) });
+}
+
 export function get(path) {
   return json(path, {});
 }

@@ -8,6 +8,7 @@ export function emptyRun(run) {
     doing: "running", // or queued, paused, waiting
     sources: [],
     parts: [], // {kind: "text" | "reasoning", id, text, done} and {kind: "tool", id, name, json, input, outcome, output, error}
+    // and {kind: "question", id, prompt, options, schema, data, outcome, value}
     text: "",
     data: {}, // the last one of each name
     progress: null, // the last one
@@ -35,12 +36,17 @@ export function fromTranscript(transcript) {
   const { run, thread, last_seq: position, sources, text, outcome, error, usage, can, finish } = transcript;
   const known = { thread, position, sources, text, outcome, error, usage, can, finish: finish ? { reason: finish } : null };
   const state = Object.assign(emptyRun(run), known);
-  for (const { type, ...part } of transcript.message.parts) {
-    state.parts.push(type === "tool" ? { ...newTool(part.id, part.name), ...part, kind: type } : { text: "", ...part, kind: type });
-  }
+  for (const { type, ...part } of transcript.message.parts) state.parts.push({ ...EMPTY[type]?.(part), ...part, kind: type });
   for (const one of transcript.data) if (one.name) state.data[one.name] = one.data;
   return state;
 }
+
+const EMPTY = {
+  text: () => ({ text: "" }),
+  reasoning: () => ({ text: "" }),
+  tool: ({ id, name }) => newTool(id, name),
+  question: newQuestion,
+};
 
 const FOLDS = {
   "run.started": (state, frame) => {
@@ -74,6 +80,13 @@ const FOLDS = {
     const { outcome, output, error } = frame;
     Object.assign(part(state, "tool", frame.call), { outcome, output, error });
   },
+  "question.asked": (state, frame) => {
+    state.parts.push(newQuestion({ ...frame, id: frame.question }));
+  },
+  "question.answered": (state, frame) => {
+    const found = state.parts.find((one) => one.kind === "question" && one.id === frame.question);
+    if (found) Object.assign(found, { outcome: frame.outcome, value: frame.value });
+  },
   sources: (state, frame) => {
     state.sources = state.sources.concat(frame.sources);
   },
@@ -106,6 +119,10 @@ function part(state, kind, id) {
   let found = state.parts.find((one) => one.kind === kind && one.id === id);
   if (!found) state.parts.push((found = kind === "tool" ? newTool(id, id) : { kind, id, text: "", done: false }));
   return found;
+}
+
+function newQuestion({ id, prompt, options = null, schema = null, data = null }) {
+  return { kind: "question", id, prompt, options, schema, data, outcome: null, value: null };
 }
 
 function newTool(id, name) {

@@ -1,6 +1,6 @@
 // One question of a conversation and the run that answers it. The run lives on the server; this watches it and tells the view.
 
-import { get } from "./api.js";
+import { answer, get } from "./api.js";
 import { advice } from "./problems.js";
 import { emptyRun, fromTranscript } from "./run.js";
 import { LIVE, TurnView } from "./view.js";
@@ -34,7 +34,7 @@ export class Turn {
     this.mode = mode;
     this.#say = say;
     this.#moved = moved;
-    this.#view = new TurnView(say);
+    this.#view = new TurnView(say, (question, value) => this.#answer(question, value));
     this.root = this.#view.root;
     this.root.turn = this;
     for (const name of ["continue", "retry"]) {
@@ -128,6 +128,13 @@ export class Turn {
     this.#watch = null;
   }
 
+  /** Somebody else's answer is told by the run itself. */
+  async #answer(question, value) {
+    await answer(this.run, question, value).catch((error) => {
+      if (error.status !== 409) throw error;
+    });
+  }
+
   #changed(state) {
     this.question ||= asked(state);
     const phase = state.outcome ?? (this.phase === "stopping" ? "stopping" : doing(state));
@@ -198,6 +205,7 @@ function asked(state) {
 
 function doing(state) {
   if (state.doing === "paused") return "paused";
+  if (state.parts.some((part) => part.kind === "question" && !part.outcome)) return "waiting";
   if (working(state)) return "using";
   const last = state.parts.at(-1);
   return last?.kind === "text" ? "answering" : "thinking";

@@ -3,30 +3,35 @@
 import { reasoning, sourceCard, toolCard } from "./cards.js";
 import { $, element, tell } from "./dom.js";
 import { paint } from "./markdown.js";
+import { questionCard } from "./question.js";
 
 const AT_LEAST = 100; // ms: a page in the background gets no animation frames, and is read when it comes back
 const NEAR_END = 80; // px: who reads at the end of the page is kept there
 const LEAP = 0.5; // of the window's height: what grows by more at once is read from its beginning
 const SENTENCE_END = /[。！？\n]|[.!?…](?=\s)/g;
 
-export const LIVE = ["sending", "thinking", "using", "answering", "paused", "stopping"];
+export const LIVE = ["sending", "thinking", "using", "answering", "paused", "waiting", "stopping"];
 const TROUBLES = ["failed", "interrupted", "timed_out", "refused", "not_found", "expired"];
 const MAKERS = {
   tool: (part, say, node) => toolCard(part, say, node),
   reasoning: (part, say, node) => reasoning(part, say, node),
+  question: (part, say, node, send) => questionCard(part, say, (value) => send(part.id, value), node),
 };
 
 let made = 0;
 
 export class TurnView {
   #say;
+  #send;
   #shown = null; // the sources that the cards show
   #spoken = 0;
   #voiced = false;
   #due = false;
   #next = null;
 
-  constructor(say) {
+  /** `send(question, value)` answers a question of the run. */
+  constructor(say, send) {
+    this.#send = send;
     this.root = $("turn").content.firstElementChild.cloneNode(true);
     this.#part("asked").id = `asked-${++made}`;
     this.root.setAttribute("aria-labelledby", `asked-${made}`);
@@ -136,7 +141,7 @@ export class TurnView {
   #card(part, old) {
     const print = JSON.stringify(part);
     if (old?.print === print) return old;
-    const node = MAKERS[part.kind](part, this.#say, old);
+    const node = MAKERS[part.kind](part, this.#say, old, this.#send);
     node.print = print;
     return node;
   }

@@ -27,7 +27,10 @@ class Birth(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A dead owner's log to be taken. `dead`: owners seen dead, with the beat at which they stood still."""
+    """A log to be taken, parked or a dead owner's. `dead`: owners seen dead, with the beat at which they stood still.
+
+    `due`: it is parked again in the same step.
+    """
 
     name: str
     mark: int
@@ -37,6 +40,7 @@ class Claim(NamedTuple):
     head: bytes | None
     ended: bool
     dead: dict[int, int]
+    due: float | None = None
 
 
 class Taken(NamedTuple):
@@ -86,25 +90,39 @@ def post(name: str, mark: int, block: bytes, do: Transaction) -> int:
 
 
 def take(claim: Claim, do: Transaction) -> Taken:
-    """Become the owner of a log whose owner is dead: one epoch up. Raises `Conflict`."""
+    """Become the owner of a log that is parked, or whose owner is dead: one epoch up. Raises `Conflict`."""
     found = find(do.execute, claim.name, claim.mark)
-    if found is None or found.lease is None or found.ended is not None:
+    if found is None or (found.lease is None and found.due is None) or found.ended is not None:
         raise Conflict(f"{claim.name} is nobody's to take")
-    _check_dead(do, found.lease, claim)
+    if found.lease is not None:
+        _check_dead(do, found.lease, claim)
     if last_of(do.execute, found, claim.mark) != claim.after:
         raise Conflict(f"{claim.name} does not end at {claim.after}")
-    do.execute("UPDATE owners SET dead = 1 WHERE id = ?", (found.lease,))
-    _gather(do, found, claim.mark)
+    if found.lease is not None:
+        do.execute("UPDATE owners SET dead = 1 WHERE id = ?", (found.lease,))
+        _gather(do, found, claim.mark)
     if claim.records:
         _insert(do, found.id, Block(claim.after + 1, claim.records, found.epoch + 1, claim.block))
     head = found.head if claim.head is None else claim.head
+    lease = None if claim.ended or claim.due is not None else do.hold()
     do.execute(
-        "UPDATE logs SET owner = ?, lease = ?, epoch = epoch + 1, head = ?, ended = ? WHERE id = ?",
-        (do.owner, None if claim.ended else do.hold(), head, time.time() if claim.ended else None, found.id),
+        "UPDATE logs SET owner = ?, lease = ?, epoch = epoch + 1, head = ?, ended = ?, due = ? WHERE id = ?",
+        (_owner(do, claim.due), lease, head, time.time() if claim.ended else None, claim.due, found.id),
     )
-    _clear(do, found.lease)
+    if found.lease is not None:
+        _clear(do, found.lease)
     do.ring(claim.mark)
     return Taken(found.id, found.epoch + 1, head)
+
+
+def park(name: str, mark: int, after: int, epoch: int, due: float, do: Transaction) -> None:
+    """Give up one log of ours: its records are chunks, no lease holds it. Raises `Conflict`."""
+    found = find(do.execute, name, mark)
+    if found is None or found.lease != do.row or found.epoch != epoch or last_of(do.execute, found, mark) != after:
+        raise Conflict(f"{name} is not ours to park at {after}")
+    _gather(do, found, mark)
+    do.execute("UPDATE logs SET owner = ?, lease = NULL, due = ? WHERE id = ?", (_owner(do, due), due, found.id))
+    do.ring(mark)
 
 
 def close(do: Transaction) -> None:
@@ -125,6 +143,11 @@ def bury(owner: int, beat: int, do: Transaction) -> None:
     """An owner that stood still and has no log left."""
     if do.execute("UPDATE owners SET dead = 1 WHERE id = ? AND beat = ? RETURNING 1", (owner, beat)).get:
         _clear(do, owner)
+
+
+def _owner(do: Transaction, due: float | None) -> str:
+    """Who owns a log that is due then: we, unless it is parked."""
+    return do.owner if due is None else ""
 
 
 def _insert(do: Transaction, log: int, block: Block) -> None:

@@ -17,7 +17,7 @@ Execute = Callable[..., Any]
 
 
 class Found(NamedTuple):
-    """A row of `logs`. `lease` None: every record is in chunks. `owner` None: a log that many write."""
+    """A row of `logs`. `lease` None: every record is in chunks. `owner` None: a log that many write. `due`: it is parked."""
 
     id: int
     owner: str | None
@@ -25,6 +25,7 @@ class Found(NamedTuple):
     epoch: int
     head: bytes
     ended: float | None
+    due: float | None = None
 
 
 class Stretch(NamedTuple):
@@ -44,7 +45,7 @@ class Changes(NamedTuple):
 
 def find(execute: Execute, name: str, mark: int) -> Found | None:
     """The log of this name."""
-    sql = "SELECT id, owner, lease, epoch, head, ended FROM logs WHERE mark = ? AND name = ?"
+    sql = "SELECT id, owner, lease, epoch, head, ended, due FROM logs WHERE mark = ? AND name = ?"
     for row in execute(sql, (mark, name)):
         return Found(*row)
     return None
@@ -104,6 +105,11 @@ def owner(execute: Execute, name: str) -> tuple[int, int] | None:
 def held(execute: Execute, owner: int) -> Sequence[str]:
     """The logs that an owner has not ended."""
     return [name for (name,) in execute("SELECT name FROM logs WHERE lease = ? ORDER BY id", (owner,))]
+
+
+def parked(execute: Execute, due: float) -> Sequence[str]:
+    """The parked logs that are due at this Unix time, the earliest first."""
+    return [name for (name,) in execute("SELECT name FROM logs WHERE due <= ? ORDER BY due, id", (due,))]
 
 
 def changes(execute: Execute, since: int, row: int) -> Changes:

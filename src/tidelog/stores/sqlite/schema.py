@@ -70,6 +70,10 @@ MIGRATIONS: Final = (
     INSERT INTO expired (name) SELECT name FROM expired_before;
     DROP TABLE expired_before;
     """,
+    """
+    ALTER TABLE logs ADD COLUMN due REAL;   -- Unix time; NULL unless the log is parked: its owner is '' then
+    CREATE INDEX logs_by_due ON logs (due) WHERE due IS NOT NULL;
+    """,
 )
 """What makes version n + 1 of the file from version n."""
 

@@ -29,7 +29,7 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from tidelog.bell import Bell
-from tidelog.errors import Unavailable
+from tidelog.errors import Conflict, Unavailable
 from tidelog.log import Lease, Record, Tail
 from tidelog.seams import BATCH_BYTES, Page, Window
 from tidelog.stores.sqlite import blocks, jobs, reading
@@ -47,7 +47,7 @@ _log = logging.getLogger("tidelog.stores.sqlite")
 
 
 class SqliteStore:
-    """Implements `seams.Store`, `Listing`, `Expiring` and `Leasing`.
+    """Implements `seams.Store`, `Listing`, `Expiring`, `Leasing` and `Parking`.
 
     `url`: `sqlite:///relative.db` or `sqlite:////absolute.db`; options `synchronous=NORMAL|FULL`, `beat=` (2) and
     `busy=` (5) in seconds. Raises `InvalidRequest` for anything else.
@@ -186,12 +186,24 @@ class SqliteStore:
         return self._loop.time() - since if beat == found[1] else 0.0
 
     async def take(
-        self, log: str, after: int, records: Sequence[Record], *, head: bytes | None = None, ended: bool = True
-    ) -> Lease:
+        self, log: str, after: int, records: Sequence[Record], *,
+        head: bytes | None = None, ended: bool = True, due: float | None = None,
+    ) -> Lease:  # fmt: skip
         still = {row: beat for row, (beat, _) in self._beats.items()}
-        claim = jobs.Claim(log, mark_of(log), after, len(records), blocks.encode(records), head, ended, still)
+        claim = jobs.Claim(log, mark_of(log), after, len(records), blocks.encode(records), head, ended, still, due)
         taken = await self._run(partial(jobs.take, claim), partial(self._taken, claim, tuple(records)))
-        return Lease(self._owner, taken.epoch)
+        return Lease(self._owner if due is None else "", taken.epoch)
+
+    async def park(self, log: str, after: int, *, lease: Lease, due: float) -> None:
+        live = self._journal.live.get(log)
+        if live is None or live.lease != lease or live.last != after or live.closed:
+            raise Conflict(f"{log} is not ours to park at {after}")
+        mark = mark_of(log)
+        await self._run(partial(jobs.park, log, mark, after, lease.epoch, due), lambda _: self._given_up(live))
+
+    async def parked(self, due: float) -> Sequence[str]:
+        names: Sequence[str] = await self._read(reading.parked, due)
+        return names
 
     # On the loop, called back.
 
@@ -202,12 +214,17 @@ class SqliteStore:
             self._adopt(live)
 
     def _taken(self, claim: jobs.Claim, records: Sequence[Record], taken: jobs.Taken) -> None:
-        if claim.ended:
+        if claim.ended or claim.due is not None:
             self._ring(claim.mark)
             return
         lease = Lease(self._owner, taken.epoch)
         live = Live(claim.name, claim.mark, taken.id, lease=lease, head=taken.head, base=claim.after, records=records)
         self._adopt(live)
+
+    def _given_up(self, live: Live) -> None:
+        if self._journal.live.get(live.name) is live:
+            self._journal.forget(live.name)
+        self._ring(live.mark)
 
     def _adopt(self, live: Live) -> None:
         live.bell = self._bells.get(live.mark)

@@ -12,11 +12,12 @@ from tidelog.cursor import Cursor
 from tidelog.errors import Conflict, Gone, StoreError, Unavailable
 from tidelog.log import Lease, Record
 from tidelog.seams import Leasing, Store
+from tidelog.testing.conformance.parking import SharedParkingConformance
 from tidelog.testing.conformance.reading import LOG, OWNER, PATIENCE, Ear, Opener, eventually, records, rung, whole
 from tidelog.testing.conformance.store import StoreConformance
 
 
-class SharedStoreConformance(StoreConformance):
+class SharedStoreConformance(SharedParkingConformance, StoreConformance):
     """What a store must do beside that if several processes open it. Here they are two stores in one process."""
 
     @pytest.fixture

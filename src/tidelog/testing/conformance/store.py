@@ -13,10 +13,11 @@ from tidelog.cursor import Cursor
 from tidelog.errors import Conflict, Gone, Mismatch, StoreError
 from tidelog.log import Lease, Record
 from tidelog.seams import BATCH_BYTES, Expiring, Listing, Page, Store
+from tidelog.testing.conformance.parking import ParkingConformance
 from tidelog.testing.conformance.reading import LOG, OWNER, PATIENCE, Ear, Opener, records, rung, whole
 
 
-class StoreConformance:
+class StoreConformance(ParkingConformance):
     """What every store must do, whatever its medium."""
 
     def make(self, where: Path, *, beat: float | None = None) -> Store:
