@@ -14,6 +14,8 @@ import pytest
 from starlette.requests import Request
 from tests.parts import legal_events, records_of
 from tests.server.asking import App
+from tests.server.chat import who
+from tests.server.sockets import talk
 
 from tidelog import cancel_after
 from tidelog import events as e
@@ -437,3 +439,46 @@ def test_a_parked_run_takes_no_slot() -> None:
         assert answer(server, second, "Ann")[0] == 200
         events(server, second, app)
         eventually(lambda: len(app.tide.runner.admission.runs) == 0)
+
+
+def test_over_a_websocket() -> None:
+    """What a viewer says on its own connection is what it says over HTTP: answered, refused, and told who was first."""
+    app, ann = App(principal=who), {"x-user": "ann"}
+    with serve(app.app) as server, server.watch("/parked", "POST", headers=ann) as start:
+        with talk(server, start.run, headers=ann) as viewer:
+            viewer.until(type="run.state", state="waiting")
+            for wrong in ({}, {"question": "q1"}, {"question": 1, "value": "yes"}):
+                viewer.say({"type": "answer", **wrong})
+                assert viewer.until(type="error", to="answer")["code"] == "invalid_request"
+            viewer.say({"type": "answer", "question": "q1", "value": "maybe"})
+            assert viewer.until(type="error", to="answer")["code"] == "invalid_answer"
+            viewer.say({"type": "answer", "question": "q1", "value": "yes", "ref": "y"})
+            said = viewer.rest()
+        reply = {"type": "reply", "to": "answer", "ref": "y", "result": "answered"}
+        assert {**reply, "question": "q1", "value": "yes", "by": "ann"} in said
+        assert [one["outcome"] for one in said if one["type"] == "run.ended"] == ["completed"]
+
+
+def test_over_a_websocket_the_second_answer_hears_of_the_first() -> None:
+    app, ann = App(principal=who), {"x-user": "ann"}
+    with serve(app.app) as server, server.watch("/twice", "POST", headers=ann) as start:
+        with talk(server, start.run, headers=ann) as viewer:
+            viewer.until(type="question.asked", question="q1")
+            viewer.say({"type": "answer", "question": "q1", "value": "one"})
+            viewer.until(type="question.asked", question="q2")
+            viewer.say({"type": "answer", "question": "q1", "value": "two"})
+            found = viewer.until(type="error", to="answer")
+        assert found["code"] == "already_answered"
+        assert found["answer"] == {"question": "q1", "outcome": "answered", "value": "one", "by": "ann"}
+
+
+def test_a_parked_run_is_stopped_over_a_websocket() -> None:
+    """Nobody owns it who would obey: it ends at once."""
+    app = App()
+    with serve(app.app) as server, server.watch("/parked", "POST") as start:
+        eventually(lambda: parked(server, app, start.run))
+        with talk(server, start.run) as viewer:
+            viewer.say({"type": "stop"})
+            said = viewer.rest()
+        assert {"type": "reply", "to": "stop", "result": "stopped"} in said
+        assert [one["outcome"] for one in said if one["type"] == "run.ended"] == ["stopped"]

@@ -269,8 +269,8 @@ def test_who_may_only_read_may_hold_and_no_more() -> None:
         ticket = server.client.post("/tickets", headers=ANN, json={"run": start.run}).json()["ticket"]
         for more, code in (({"headers": BOB}, "not_found"), ({"ticket": ticket}, "unauthorized")):
             with talk(server, start.run, **more) as viewer:
-                for verb in ("stop", "pause", "resume"):
-                    viewer.say({"type": verb})
+                for verb in ("stop", "pause", "resume", "answer"):
+                    viewer.say({"type": verb, "question": "q1", "value": "yes"})
                     assert viewer.until(type="error", to=verb)["code"] == code
                 viewer.say({"type": "hold"})
                 assert viewer.until(type="reply")["result"] == "held"

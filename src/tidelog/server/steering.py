@@ -15,11 +15,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from starlette.types import Message
 
-from tidelog import asking
+from tidelog import answering, asking
 from tidelog import events as e
 from tidelog.errors import CursorAhead, Gone, InvalidRequest, TidelogError
 from tidelog.log import run_log
-from tidelog.seams import Store
+from tidelog.runner import Runner
 from tidelog.transports.steered import Steered
 
 log = logging.getLogger("tidelog")
@@ -31,7 +31,6 @@ MOST_ERRORS: Final = 16
 REF_CHARS: Final = 64
 
 Said = Mapping[str, Any]
-Ask = Callable[[Store, str], Awaitable[str]]
 Check = Callable[[str], Awaitable[object]]
 """Raises `TidelogError` where the viewer may not do this with the run."""
 
@@ -47,11 +46,15 @@ class Steering:
     """Reads the frames of one viewer until it leaves. `read` is the work of a task of its own."""
 
     def __init__(
-        self, store: Store, run: str, view: Steered, *, check: Check, receive: Callable[[], Awaitable[Message]]
+        self, runner: Runner, run: str, view: Steered, *,
+        by: str | None, check: Check, receive: Callable[[], Awaitable[Message]],
     ) -> None:  # fmt: skip
-        self.store = store
+        self.runner = runner
+        self.store = runner.store
         self.run = run
         self.view = view
+        self.by = by
+        """Who the viewer is."""
         self.check = check
         self.verdict: Verdict | None = None
         """Why the connection must be closed."""
@@ -93,7 +96,7 @@ class Steering:
             answer = {"type": "reply", **named, **await _verb(said)(self, said)}
         except TidelogError as error:
             self._count(error)
-            told = {"code": error.code, "message": error.message, "retryable": error.retryable}
+            told = {"code": error.code, "message": error.message, "retryable": error.retryable, **error.fields}
             answer = {"type": "error", **named, **told}
         data = e.encode_json(answer) + b"\n"
         if not await self.view.tell(data):
@@ -139,10 +142,28 @@ def _verb(said: Said) -> Verb:
     return verb
 
 
-async def _of_run(ask: Ask, at: Steering, said: Said) -> dict[str, Any]:
+async def _of_run(verb: Verb, at: Steering, said: Said) -> dict[str, Any]:
     """A verb of the run: who may read it may not yet do this."""
     await at.check(said["type"])
-    return {"result": await ask(at.store, at.run)}
+    return await verb(at, said)
+
+
+async def _stop(at: Steering, said: Said) -> dict[str, Any]:
+    return {"result": await asking.stop(at.store, at.run, wake=at.runner.wake)}
+
+
+async def _pause(at: Steering, said: Said) -> dict[str, Any]:
+    return {"result": await asking.pause(at.store, at.run)}
+
+
+async def _resume(at: Steering, said: Said) -> dict[str, Any]:
+    return {"result": await asking.resume(at.store, at.run)}
+
+
+async def _answer(at: Steering, said: Said) -> dict[str, Any]:
+    question, value = answering.named(said)
+    found: dict[str, Any] = msgspec.to_builtins(await at.runner.answer(at.run, question, value, by=at.by))
+    return found
 
 
 async def _hold(at: Steering, said: Said) -> dict[str, Any]:
@@ -172,9 +193,10 @@ Verb = Callable[[Steering, Said], Awaitable[dict[str, Any]]]
 """Does what a frame asks; what it gives stands in the answer. Raises `TidelogError` for what cannot be done."""
 
 VERBS: Final[dict[str, Verb]] = {
-    "stop": partial(_of_run, asking.stop),
-    "pause": partial(_of_run, asking.pause),
-    "resume": partial(_of_run, asking.resume),
+    "stop": partial(_of_run, _stop),
+    "pause": partial(_of_run, _pause),
+    "resume": partial(_of_run, _resume),
+    "answer": partial(_of_run, _answer),
     "hold": _hold,
     "go": _go,
     "seek": _seek,

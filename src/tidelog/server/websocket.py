@@ -74,7 +74,7 @@ class Socket:
             except TidelogError as error:
                 await _refuse(websocket, error)
             else:
-                await _View(self._edge, websocket, request, head, form, after).serve()
+                await _View(self._edge, websocket, request, head, form, after, caller.name).serve()
 
 
 def _form(request: Request) -> Form:
@@ -95,7 +95,8 @@ class _View:
     """One connection that was not refused."""
 
     def __init__(
-        self, edge: Edge, websocket: WebSocket, request: Request, head: Head, form: Form, position: int
+        self, edge: Edge, websocket: WebSocket, request: Request, head: Head, form: Form, position: int,
+        by: str | None,
     ) -> None:  # fmt: skip
         settings, retry = edge.view_settings, random.randint(*RETRY)
         self._runner = edge.runner
@@ -108,7 +109,7 @@ class _View:
             write=self._write, pacing=Pacing(form.granularity, settings.heartbeat, settings.send_timeout, retry),
         )  # fmt: skip
         check = partial(edge.access.check, request, target_of(head))
-        self._steering = Steering(edge.runner.store, head.run, self._view, check=check, receive=websocket.receive)
+        self._steering = Steering(edge.runner, head.run, self._view, by=by, check=check, receive=websocket.receive)
 
     async def serve(self) -> None:
         """Accept, and send everything until the end, or until one side goes."""
