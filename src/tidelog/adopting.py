@@ -31,6 +31,4 @@ async def adopt(store: Store, tail: Tail, head: Head) -> Again:
     taken = await take(store, tail, now, written, (e.RunState(state=state),))
     limits = head.producer.limits
     left = head.created + limits.total_timeout - time.time()
-    return Again(
-        taken, pushed(store, head.run, written.said), limits._replace(total_timeout=max(0.0, left))
-    )  # fmt: skip
+    return Again(taken, pushed(store, head.run, written.said), limits._replace(total_timeout=max(0.0, left)))

@@ -1,4 +1,4 @@
-"""Outside producers: `PUT /runs/{id}`, `POST /runs/{id}/events` (spec §8)."""
+"""Outside producers: `PUT /runs/{id}`, `POST /runs/{id}/events` (spec §8, §14)."""
 
 from __future__ import annotations
 
