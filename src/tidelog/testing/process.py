@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -50,8 +51,9 @@ class Process:
         self.signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is dead."""
-        self._process.kill()
+        """SIGKILL, for whatever processes it has started too, and wait until it is dead."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
         self._process.wait(PATIENCE)
 
     def wait(self, timeout: float = PATIENCE) -> int:
@@ -93,7 +95,7 @@ def serve_process(
     output = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
     started = subprocess.Popen(
         [sys.executable, *command], cwd=cwd, env={**os.environ, **(env or {})},
-        stdout=output, stderr=output, stdin=subprocess.DEVNULL,
+        stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     process = Process(started, f"http://127.0.0.1:{port}", output)
     try:
