@@ -134,7 +134,8 @@ class Shelf:
                 self._database.execute(_SCHEMA).fetchall()
 
     def _check(self, place: str) -> tuple[int, int]:
-        found: tuple[int, int] = self._row("PRAGMA application_id")[0], self._row("PRAGMA user_version")[0]
+        with self._database:  # one snapshot: another process may be making the tables
+            found: tuple[int, int] = self._row("PRAGMA application_id")[0], self._row("PRAGMA user_version")[0]
         if found not in (_NOTHING, (_APPLICATION, _VERSION)):
             raise TidelogError(
                 f"{place} holds no uploaded documents, or those of another version of tidelog.",
