@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class Running:
     pid: int
     port: int
     cores: Cores
+    beside: int | None = None  # the process id of what runs beside it
 
 
 @contextlib.contextmanager
@@ -43,22 +44,33 @@ def running(server: Server, cores: Cores) -> Iterator[Running]:
     build.BUILD.mkdir(exist_ok=True)
     # Not the system's folder for temporary files, which may be memory: a store must meet a real disk.
     scratch = Path(tempfile.mkdtemp(prefix="run-", dir=build.BUILD))
-    port = _free_port()
+    port, beside_port = _free_port(), _free_port()
     log = scratch / "stderr"
-    process = _spawn(server, cores.server, port=port, scratch=scratch, log=log)
+    python = build.peers_python() if server.peer else sys.executable
+    names = {
+        "python": python, "port": str(port), "scratch": str(scratch), "bin": str(build.BUILD), "beside": str(beside_port)
+    }  # fmt: skip
+    started: list[subprocess.Popen[bytes]] = []
     try:
-        _wait_until_listening(process, port, log)
-        yield Running(server, process.pid, port, cores)
+        if server.beside:
+            started.append(_spawn(server.beside, (), cores.client, names=names, log=scratch / "beside"))
+            _wait_until_listening(started[0], beside_port, scratch / "beside")
+        started.append(_spawn(server.command, server.env, cores.server, names=names, log=log))
+        _wait_until_listening(started[-1], port, log)
+        yield Running(server, started[-1].pid, port, cores, started[0].pid if server.beside else None)
     finally:
-        _kill(process)
+        for process in reversed(started):
+            _kill(process)
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _spawn(server: Server, core: int, *, port: int, scratch: Path, log: Path) -> subprocess.Popen[bytes]:
-    python = build.peers_python() if server.peer else sys.executable
-    names = {"python": python, "port": str(port), "scratch": str(scratch), "bin": str(build.BUILD)}
-    env = os.environ | {name: value.format(**names) for name, value in server.env}
-    command = [part.format(**names) for part in server.command]
+def _spawn(
+    parts: Sequence[str], given: Sequence[tuple[str, str]], core: int, *, names: Mapping[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    env = os.environ | {name: value.format(**names) for name, value in given}
+    command = [part.format(**names) for part in parts]
+    if shutil.which(command[0]) is None:
+        raise DidNotStart(f"{command[0]} is missing")
     with pinned(core), log.open("wb") as stderr:
         return subprocess.Popen(
             command, cwd=build.HERE.parent, env=env, start_new_session=True, stdout=subprocess.DEVNULL, stderr=stderr

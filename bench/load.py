@@ -58,6 +58,7 @@ class Report:
     server_cpu: float
     client_cpu: float
     foreign_cpu: float  # of the server's core, taken by anyone else
+    beside_cpu: float  # of what runs beside the server
     rss: int  # bytes of the server as the window ends
 
     @property
@@ -118,13 +119,14 @@ def _request_bytes(request: str, port: int) -> bytes:
     return f"{request} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: text/event-stream\r\n{length}\r\n".encode()
 
 
-def _meters(on: Running, client: int, *, at: int) -> tuple[int, int, int]:
+def _meters(on: Running, client: int, *, at: int) -> tuple[int, int, int, int]:
     time.sleep(max(0, at - time.monotonic_ns()) / 1e9)
-    return machine.cpu_ns(on.pid), machine.cpu_ns(client), machine.core_busy_ns(on.cores.server)
+    beside = machine.cpu_ns(on.beside) if on.beside is not None else 0
+    return machine.cpu_ns(on.pid), machine.cpu_ns(client), machine.core_busy_ns(on.cores.server), beside
 
 
 def _report(seen: dict[str, Any], *, rss: int, cpu: list[float]) -> Report:
-    server, client, core = cpu
+    server, client, core, beside = cpu
     latency, first, byte, gap = (seen.pop(name) for name in ("latency", "first", "byte", "gap"))
     return Report(
         **seen,
@@ -139,6 +141,7 @@ def _report(seen: dict[str, Any], *, rss: int, cpu: list[float]) -> Report:
         server_cpu=server,
         client_cpu=client,
         foreign_cpu=max(0.0, core - server),
+        beside_cpu=beside,
         rss=rss,
     )
 

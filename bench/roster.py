@@ -21,7 +21,8 @@ class Server:
     """A row.
 
     In ``command`` and ``env``, ``{python}``, ``{port}``, ``{bin}`` (compiled programs) and ``{scratch}`` (a folder that
-    is fresh for every start) are filled in. ``stream`` and ``idle`` are requests, a method and a target. ``viewers``
+    is fresh for every start) are filled in. ``beside`` is the command of another server that runs on the client's core, at
+    ``{beside}``, a port. ``stream`` and ``idle`` are requests, a method and a target. ``viewers``
     opens one more viewer of a run, where the server knows runs; ``{run}`` is what it answered as ``Run-Id``.
     """
 
@@ -33,24 +34,30 @@ class Server:
     stream: str = "GET /stream?seconds={seconds}&rate={rate}"
     idle: str = "GET /idle"
     viewers: str | None = None
+    beside: tuple[str, ...] = ()
 
 
 def _peer(name: str, title: str, module: str) -> Server:
     return Server(name, title, (*_UVICORN, f"bench.servers.{module}:app"))
 
 
-def _tidelog(name: str, title: str, store: str, *, command: tuple[str, ...]) -> Server:
+def _tidelog(name: str, title: str, store: str, *, command: tuple[str, ...], beside: tuple[str, ...] = ()) -> Server:
     env = (("BENCH_STORE", store),)
-    return Server(name, title, command, env, peer=False, viewers="GET /runs/{run}/events")
+    return Server(name, title, command, env, peer=False, viewers="GET /runs/{run}/events", beside=beside)
 
 
-_MEMORY, _SQLITE = "memory:", "sqlite:///{scratch}/bench.db"
+_MEMORY, _SQLITE, _REDIS = "memory:", "sqlite:///{scratch}/bench.db", "redis://127.0.0.1:{beside}/0"
+_REDIS_SERVER = (
+    *("redis-server", "--port", "{beside}", "--bind", "127.0.0.1", "--save", ""),
+    *("--appendonly", "yes", "--dir", "{scratch}"),
+)
 _TIDE_ON_UVICORN = (*_UVICORN, "bench.servers.tide:app")
 
 SERVERS = (
     _peer("raw", "raw ASGI", "raw_asgi"),
     _tidelog("tidelog-memory", "tidelog memory, tidelog serve", _MEMORY, command=_TIDELOG_SERVE),
     _tidelog("tidelog-sqlite", "tidelog SQLite, tidelog serve", _SQLITE, command=_TIDELOG_SERVE),
+    _tidelog("tidelog-redis", "tidelog Redis, tidelog serve", _REDIS, command=_TIDELOG_SERVE, beside=_REDIS_SERVER),
     _tidelog("tidelog-memory-uvicorn", "tidelog memory, uvicorn", _MEMORY, command=_TIDE_ON_UVICORN),
     _tidelog("tidelog-sqlite-uvicorn", "tidelog SQLite, uvicorn", _SQLITE, command=_TIDE_ON_UVICORN),
     _peer("starlette", "Starlette StreamingResponse", "starlette_streaming"),

@@ -32,6 +32,8 @@ def measure(server: Server, plan: Plan) -> Figures:
         "server": report.server_cpu * 100,
         "client": report.client_cpu * 100,
         "foreign": report.foreign_cpu * 100,
+        **({"beside": report.beside_cpu * 100} if on.beside is not None else {}),
+        "rss": report.rss / 2**20,
     }
 
 
@@ -50,6 +52,8 @@ WORKLOAD = Workload(
         Column("failed", "failed", worst=True),
         Column("server", "server %"),
         Column("client", "client %"),
+        Column("beside", "Redis %"),
+        Column("rss", "MiB"),
         Column("foreign", "foreign %", digits=1, worst=True),
     ),
     targets={

@@ -1,6 +1,7 @@
 """Bells wake whoever waits at a log. They carry no data: a lost ring costs a delay, never a record.
 
 A log has one bell for as long as somebody holds it. Hang up *before* you read; what rings while you read makes you read again.
+Where a store has lost records, the bell of those who may have read them says so, and rings no more: later readers get another.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ Wake = Callable[[], None]
 class Bell:
     """Many may wait at one bell, and one may wait at many. `rung` tells whether it has ever rung."""
 
-    __slots__ = ("__weakref__", "_order", "_single", "_waiting", "rung")
+    __slots__ = ("__weakref__", "_order", "_single", "_waiting", "lost", "rung")
 
     def __init__(self) -> None:
         self.rung = False
+        self.lost = False
+        """Whether the log may have lost records that were read under this bell."""
         self._waiting: dict[Wake, None] = {}
         self._single: Wake | None = None
         """Whoever waits alone, as nearly always."""

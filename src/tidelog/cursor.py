@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tidelog.bell import Bell, Waiter
-from tidelog.errors import CursorAhead, NotFound
+from tidelog.errors import CursorAhead, Gone, NotFound
 from tidelog.log import Position, Record, run_log
 from tidelog.seams import BATCH_BYTES, Peeking, Store, Window
 
@@ -39,7 +39,8 @@ class Cursor:
     async def next(self, timeout: float | None = None) -> Sequence[Record]:
         """The next records, at most `batch` bytes: at once if there are any, else when some come.
 
-        Empty after `timeout` seconds, after `wake`, and for ever once `ended`. Raises `Gone` if the log was dropped.
+        Empty after `timeout` seconds, after `wake`, and for ever once `ended`. Raises `Gone` if the log was dropped, or has lost
+        records that this cursor may have handed out (`cursor_ahead`).
         """
         while not self.ended and not self._interrupted:
             if self._waiter.woken:
@@ -83,6 +84,8 @@ class Cursor:
         if self._bell is None:
             self._bell = self._store.changed(self.log)
             self._bell.add(self.rung)
+        elif self._bell.lost:
+            raise Gone(code="cursor_ahead")
         self._waiter.woken = False
         window = self.window = self._windows(self.log) if self._windows is not None else None
         try:

@@ -240,7 +240,10 @@ class Conflict(StoreError):
 
 
 class Gone(StoreError):
-    """The log was dropped: `code` is `not_found` after a deletion, `expired` after retention."""
+    """The log was dropped: `code` is `not_found` after a deletion, `expired` after retention.
+
+    `cursor_ahead`: the store has lost its last records, and whoever reads on may have seen them.
+    """
 
     default_code = "not_found"
 

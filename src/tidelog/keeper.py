@@ -103,8 +103,9 @@ class Keeper:
     async def end_lost(self, run: str, error: e.Error, *, lease: Lease) -> Ending | None:
         """Store the ending of a run of this process whose store had failed; None if somebody else has ended it, or dropped it.
 
-        An ending that the store kept, and reported as failed, is ours: it is told as it is stored.
-        Raises `StoreError` if the store still fails.
+        `lease` is what the run had; a store that has lost records of ours has raised the epoch since. An ending that the store
+        kept, and reported as failed, is ours: it is told as it is stored. Raises `StoreError` if the store still fails, and if
+        what was under way has reached it only now.
         """
         return await self._end(run_log(run), "failed", error, lease=lease)
 
@@ -135,7 +136,7 @@ class Keeper:
     ) -> Ending | None:  # fmt: skip
         """Close the log legally from wherever it was cut: under our own lease, or by taking it over. None: it was not us."""
         tail = await self._store.tail(name)
-        if tail is None or lease not in (None, Lease(tail.owner, tail.epoch)):
+        if tail is None or (lease is not None and (tail.owner != lease.owner or tail.epoch < lease.epoch)):
             return None
         if tail.ended:
             return ending_of(heads.decode(tail.head), tail.last) if lease is not None else None
@@ -147,15 +148,20 @@ class Keeper:
                 written.grammar.accept(event)
             head = heads.decode(tail.head)
             last = heads.ending(head, outcome, error, written.spent())
-            epoch = lease.epoch if lease is not None else tail.epoch + 1
+            epoch = tail.epoch if lease is not None else tail.epoch + 1
             records = number(tail, epoch, (*before, *written.grammar.closing(outcome), last))
             ended = heads.ended_head(head, last)
             if lease is not None:
-                await self._store.append(name, tail.last, records, lease=lease, head=heads.encode(ended), ended=True)
+                own = Lease(tail.owner, tail.epoch)
+                await self._store.append(name, tail.last, records, lease=own, head=heads.encode(ended), ended=True)
             elif isinstance(self._store, Parking):
                 await self._store.take(name, tail.last, records, head=heads.encode(ended))
-        except (Conflict, Gone):
+        except Conflict:
+            if lease is not None:
+                raise
             return None  # somebody else was first
+        except Gone:
+            return None
         level = logging.WARNING if tail.owner else logging.INFO
         log.log(level, "run %s ended for its owner: %s", name.partition("/")[2], outcome)
         return ending_of(ended, records[-1].seq)

@@ -41,7 +41,7 @@ class Lease:
     """The right to append: it holds as long as the store knows `owner` as alive and the log's epoch is `epoch`.
 
     Leases of one owner and epoch are equal. The store calls `lost` of the one that was last used when an append that was under
-    way failed: nobody else may be waiting for it.
+    way failed: nobody else may be waiting for it. It may do so as well when it learns that the log is lost to this process.
     """
 
     __slots__ = ("epoch", "lost", "owner")

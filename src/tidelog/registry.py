@@ -16,6 +16,8 @@ from tidelog.seams import Dialect, Framing, LibraryTranslator, Store
 STORES: Final = {
     "memory": "tidelog.stores.memory:MemoryStore",
     "sqlite": "tidelog.stores.sqlite:SqliteStore",
+    "redis": "tidelog.stores.redis:RedisStore",
+    "rediss": "tidelog.stores.redis:RedisStore",
 }
 DIALECTS: Final = {
     "native": "tidelog.dialects.native:Native",

@@ -187,7 +187,8 @@ class Store(Protocol):
         """The bell that rings at every change of the log: it appears, an append or post in any process, an end, a drop.
 
         It is the log's only one for as long as anybody holds it, even if the log is not there yet. Hang up before you read.
-        Changes by other processes ring it within POLL seconds (0.1).
+        Changes by other processes ring it within POLL seconds (0.1). A store that finds records lost sets `lost` of the bell
+        and rings it a last time; then the log has another one.
         """
         ...
 

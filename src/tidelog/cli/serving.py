@@ -19,6 +19,7 @@ from importlib import import_module
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, Final, Literal, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
 
 import typer
 from pydantic import ValidationError
@@ -336,8 +337,16 @@ def _kept(stores: tuple[str, ...]) -> str:
         return "prompts and answers are kept in the store that your application opens"
     if all(url.startswith("memory") for url in stores):
         return "prompts and answers are kept in memory until it ends"
-    files = (str(Path(url.partition("///")[2].partition("?")[0]).absolute()) for url in stores if "///" in url)
-    return f"prompts and answers are kept in {', '.join(files)}"
+    places = (_place(url) for url in stores if not url.startswith("memory"))
+    return f"prompts and answers are kept in {', '.join(places)}"
+
+
+def _place(url: str) -> str:
+    """A file's path, or a server's address without the secrets in its URL."""
+    parts = urlsplit(url)
+    if not parts.netloc:
+        return str(Path(url.partition("///")[2].partition("?")[0]).absolute())
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _url(chosen: settings.Settings) -> str:

@@ -11,26 +11,24 @@ from weakref import WeakValueDictionary
 from tidelog.bell import Bell
 from tidelog.errors import Conflict, Gone, Mismatch
 from tidelog.log import Lease, Record, Tail
-from tidelog.seams import BATCH_BYTES, RECORD_COST, Page, Window
+from tidelog.seams import BATCH_BYTES, Page, Window
+from tidelog.window import LogWindow
 
 
-class _Log:
+class _Log(LogWindow):
     """One log. `key` is its idempotency key."""
 
     __slots__ = (
-        "base", "bell", "call", "due", "ended", "ended_at", "fingerprint", "head", "key", "lease", "principal", "records",
-        "stored",
+        "bell", "call", "due", "ended_at", "fingerprint", "head", "key", "lease", "principal",
     )  # fmt: skip
 
     def __init__(self, lease: Lease, head: bytes, principal: str, key: str | None, fingerprint: bytes | None) -> None:
-        self.records: list[Record] = []
-        self.base = self.stored = 0
+        super().__init__(0)
         self.lease = lease
         self.head = head
         self.principal = principal
         self.key = key
         self.fingerprint = fingerprint
-        self.ended = False
         self.ended_at = 0.0
         self.bell: Bell | None = None
         self.call = -1  # `after` of the last append
@@ -49,23 +47,6 @@ class _Log:
     def ring(self) -> None:
         if self.bell is not None:
             self.bell.ring()
-
-    def page(self, after: int, limit: int) -> Page:
-        """Implements `seams.Window`."""
-        records = self.records
-        count = len(records) - after
-        if count == 1:
-            return Page((records[after],), False, self.ended)
-        if count <= 0:
-            return Page((), False, self.ended)
-        taken, size = 0, 0
-        for record in records[after : after + limit // RECORD_COST + 1]:
-            size += len(record.data) + RECORD_COST
-            if size > limit and taken:
-                break
-            taken += 1
-        more = taken < count
-        return Page(records[after : after + taken], more, self.ended and not more)
 
 
 class MemoryStore:

@@ -15,6 +15,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 from tidelog.alarm import Alarm
 from tidelog.bell import Turn
 from tidelog.cursor import Cursor
+from tidelog.errors import Unavailable
 from tidelog.frame import PLAIN, Envelope, Frame, Why
 from tidelog.granularity import Granularity, Holder, is_delta, merge
 from tidelog.log import Record
@@ -26,6 +27,9 @@ FAREWELL_TIMEOUT: Final = 0.5
 """Seconds that a viewer which is sent away has to take what is on its way."""
 SLICE_BYTES: Final = 16 * 1024
 """The most that one write hands to the socket."""
+
+STORE_AGAIN: Final = 0.25
+"""Seconds until a store that is away is read again."""
 
 TURN: Final = 0.0005
 """Records that came within so many seconds are one burst: about a turn of a busy loop."""
@@ -228,6 +232,9 @@ class Delivery:
         self._waiting = self._holder is None
         try:
             records = await self._cursor.next(max(left, 0.001))
+        except Unavailable:
+            await asyncio.sleep(STORE_AGAIN)  # heartbeats go on; the run will tell how it ends
+            return ()
         finally:
             self._waiting = self._short = False
         if not self._window or not records or self._cursor.ended:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import apsw
 
 from tidelog.errors import Conflict, StoreError, TidelogError, Unavailable
+from tidelog.stored import Stored
 from tidelog.stores.sqlite.blocks import pack_entry, pack_whose
 from tidelog.stores.sqlite.live import Chunk, Live
 
@@ -28,13 +29,6 @@ REMOVE_BYTES: Final = 4 * 1024 * 1024
 """What a transaction may remove of dropped logs: about 10 ms, for which other processes wait."""
 
 _log = logging.getLogger("tidelog.stores.sqlite")
-
-
-class Stored(asyncio.Future[None]):
-    """Done when a group is stored. Many wait at it, so none of them may cancel it."""
-
-    def cancel(self, msg: Any = None) -> bool:
-        return False
 
 
 class Transaction:

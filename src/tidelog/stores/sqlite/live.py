@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from tidelog.bell import Bell
 from tidelog.log import Lease, Record, Tail
-from tidelog.seams import RECORD_COST, Page
 from tidelog.stores.sqlite.blocks import SEQ_BITS, encode, pack_whose
+from tidelog.window import LogWindow
 
 WINDOW_RECORDS = 1024
 WINDOW_BYTES = 256 * 1024
@@ -17,7 +17,7 @@ Chunk = tuple[int, int, int, bytes]
 """A row of the table: id, count, epoch, data."""
 
 
-class Live:
+class Live(LogWindow):
     """The window of one log: `records` begins behind `base` and holds at least what is not chunked and the last append.
 
     base <= chunked <= stored <= sent <= last. `read` shows what is stored; up to `sent` a commit is in flight, up to `last`
@@ -25,13 +25,14 @@ class Live:
     """
 
     __slots__ = (
-        "base", "bell", "block_bytes", "blocks", "bytes", "call", "chunked", "closed", "end", "ended", "epoch", "group", "head",
-        "id", "last", "lease", "mark", "name", "number", "records", "sent", "since", "stored", "whose",
+        "bell", "block_bytes", "blocks", "bytes", "call", "chunked", "closed", "end", "epoch", "group", "head",
+        "id", "last", "lease", "mark", "name", "number", "sent", "since", "whose",
     )  # fmt: skip
 
     def __init__(
         self, name: str, mark: int, row: int, *, lease: Lease, head: bytes, base: int, records: Sequence[Record]
     ) -> None:
+        super().__init__(base, records)
         self.name = name
         self.mark = mark
         self.id = row
@@ -39,11 +40,9 @@ class Live:
         self.epoch = lease.epoch
         self.whose = pack_whose(mark, row, lease.epoch)
         self.head = head
-        self.records = list(records)
-        self.base = base
         self.group = 0
         """The number of the last group commit that has to do with it."""
-        self.last = self.sent = self.stored = self.chunked = base + len(records)
+        self.last = self.sent = self.chunked = self.stored
         self.call = self.last
         """The number before the first record of the last stored group."""
         self.bytes = 0
@@ -54,30 +53,11 @@ class Live:
         self.number = 0
         """The group commit that holds the first of `blocks`."""
         self.since = 0.0
-        self.ended = False
         self.closed = False
         """Ended, stored or not."""
         self.end = -1
         """The number before the records that came with the end."""
         self.bell: Bell | None = None
-
-    def page(self, after: int, limit: int) -> Page:
-        """The stored records behind `after`, which is not before `base`."""
-        start = after - self.base
-        stop = self.stored - self.base
-        count = stop - start
-        if count == 1:
-            return Page((self.records[start],), False, self.ended)
-        if count <= 0:
-            return Page((), False, self.ended)
-        taken, size = 0, 0
-        for record in self.records[start : min(stop, start + limit // RECORD_COST + 1)]:
-            size += len(record.data) + RECORD_COST
-            if size > limit and taken:
-                break
-            taken += 1
-        more = taken < count
-        return Page(self.records[start : start + taken], more, self.ended and not more)
 
     def tail(self) -> Tail:
         """Where the stored part ends."""

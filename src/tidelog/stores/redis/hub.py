@@ -1,0 +1,290 @@
+"""One connection of the process hears of all changes, and the ends of watched logs are kept here for all who watch them.
+
+A change is told on the log's channel; it carries no data. Whoever watches reads once from Redis for the whole process, whatever
+the number of its viewers. A connection that was lost is made anew, and everything is looked at again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, NamedTuple
+from weakref import finalize, ref
+
+from redis.exceptions import RedisError
+
+from tidelog.bell import Bell
+from tidelog.errors import Gone, StoreError
+from tidelog.seams import Page
+from tidelog.window import LogWindow
+
+READY_TIMEOUT: Final = 2.0
+"""Seconds for which a reader waits until its channel is heard; a ring that is lost meanwhile costs a delay."""
+WINDOW_RECORDS: Final = 1024
+AGAIN: Final = 0.2
+"""Seconds until a lost connection is made again."""
+
+_log = logging.getLogger("tidelog.stores.redis")
+
+
+class Stand(NamedTuple):
+    """How a log stands. `lost` is what it had when Redis lost records of it for the last time, before `lost_epoch`."""
+
+    last: int = 0
+    epoch: int = 0
+    """0 for a log that many post to, and for one that is not there."""
+    lost: int = 0
+    lost_epoch: int = 0
+
+
+class Watch(LogWindow):
+    """The end of a log that is watched here, from where it stood when the watch began."""
+
+    __slots__ = ("bell", "channel", "epoch", "heard", "late", "name", "reading", "ready", "stale")
+
+    def __init__(self, name: str, channel: str, bell: Bell) -> None:
+        super().__init__(0)
+        self.name = name
+        self.channel = channel
+        self.bell = ref(bell)
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done once its channel is heard."""
+        self.epoch = 0
+        """That of the last record that it has seen; 0 for none."""
+        self.heard = False
+        """Whether what it keeps is the end of the log."""
+        self.late = False
+        """Whether somebody has read without waiting any longer for that."""
+        self.reading = False
+        self.stale = False
+
+    def add(self, page: Page) -> None:
+        """What was read behind `stored`."""
+        self.records += page.records
+        self.stored = page.records[-1].seq if page.records else self.stored
+        self.epoch = page.records[-1].epoch if page.records else self.epoch
+        self.ended = page.ended
+        if len(self.records) > WINDOW_RECORDS:
+            cut = len(self.records) - WINDOW_RECORDS // 2
+            del self.records[:cut]
+            self.base += cut
+
+    def begin(self, at: Stand) -> None:
+        """The log stands here: what follows will be kept."""
+        self.base = self.stored = at.last
+        self.epoch = at.epoch
+        self.records.clear()
+        self.ended = False
+        self.heard = True
+
+    def outran(self, at: Stand) -> bool:
+        """Whether it has seen records that the log has not any more."""
+        return self.stored > at.last or (self.epoch < at.lost_epoch and self.stored > at.lost)
+
+    def ring(self) -> None:
+        """Wake all who watch."""
+        bell = self.bell()
+        if bell is not None:
+            bell.ring()
+
+
+class Hub:
+    """The watches of a process. `ours` tells of a message whether it is of a log that this process writes, and needs no look.
+
+    `again` is called when Redis is heard after a time in which it was not; `mend` for a log of posts that has lost some.
+    """
+
+    def __init__(
+        self, pubsub: Any, *, read: Callable[[str, int], Awaitable[Page]], stand: Callable[[str], Awaitable[Stand]],
+        mend: Callable[[str, int], Awaitable[object]], ours: Callable[[str, bytes], bool], again: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._pubsub = pubsub
+        self._read = read
+        self._stand = stand
+        self._mend = mend
+        self._ours = ours
+        self._again = again
+        self._channel = ""
+        self._loop = asyncio.get_running_loop()
+        self._watches: dict[str, Watch] = {}
+        self._wanted: dict[str, bool] = {}
+        """Channels to be heard, or not any more."""
+        self._sending: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listening: asyncio.Task[None] | None = None
+
+    async def start(self, channel: str) -> None:
+        """Hear this channel, which is the process's own, and from now on all that are watched."""
+        self._channel = channel
+        await self._pubsub.subscribe(channel)
+        self._listening = self._loop.create_task(self._listen())
+
+    async def aclose(self) -> None:
+        """Hear nothing more."""
+        tasks = [task for task in (self._listening, self._sending, *self._tasks) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self.ring_all()
+        await self._pubsub.aclose()
+
+    def bell(self, name: str, channel: str) -> Bell:
+        """The bell of this log, which is watched for as long as somebody holds it."""
+        watch = self._watches.get(channel)
+        bell = watch.bell() if watch is not None else None
+        if bell is None:
+            bell = Bell()
+            watch = self._watches[channel] = Watch(name, channel, bell)
+            finalize(bell, self._leave, watch)
+            self._want(channel, True)
+        return bell
+
+    def held(self, channel: str) -> Bell | None:
+        """The bell of this log, if anybody holds it."""
+        watch = self._watches.get(channel)
+        return watch.bell() if watch is not None else None
+
+    def window(self, channel: str) -> Watch | None:
+        """The end of this log, if it is watched and heard."""
+        watch = self._watches.get(channel)
+        return watch if watch is not None and watch.heard else None
+
+    async def ready(self, channel: str) -> None:
+        """Until the channel of a watched log is heard: what is read then misses nothing."""
+        watch = self._watches.get(channel)
+        if watch is not None and not watch.ready.done():
+            await asyncio.wait((watch.ready,), timeout=READY_TIMEOUT)
+            watch.late = watch.late or not watch.ready.done()
+
+    def look(self, channel: str) -> None:
+        """Somebody else may have written this log: keep its end from here on, and wake all who watch."""
+        watch = self._watches.get(channel)
+        if watch is not None:
+            self._spawn(self._begin(watch))
+
+    def lose(self, channel: str) -> None:
+        """The log has lost records: whoever watches ends, and comes back to hear of it."""
+        watch = self._watches.pop(channel, None)
+        if watch is not None:
+            self._want(channel, False)
+            bell = watch.bell()
+            if bell is not None:
+                bell.lost = True
+                bell.ring()
+
+    def ring_all(self) -> None:
+        """Wake everybody."""
+        for watch in tuple(self._watches.values()):
+            watch.ring()
+
+    def _leave(self, watch: Watch) -> None:
+        """Nobody holds its bell any more. Called wherever the bell died."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._left, watch)
+
+    def _left(self, watch: Watch) -> None:
+        if self._watches.get(watch.channel) is watch:
+            del self._watches[watch.channel]
+            self._want(watch.channel, False)
+
+    def _want(self, channel: str, heard: bool) -> None:
+        self._wanted[channel] = heard
+        if self._sending is None or self._sending.done():
+            self._sending = self._loop.create_task(self._send())
+
+    async def _send(self) -> None:
+        while self._wanted:
+            wanted, self._wanted = self._wanted, {}
+            for heard, call in ((False, self._pubsub.unsubscribe), (True, self._pubsub.subscribe)):
+                channels = [channel for channel, wish in wanted.items() if wish is heard]
+                if channels:
+                    try:
+                        await call(*channels)
+                    except (RedisError, OSError) as error:
+                        _log.warning("channels could not be %s: %s", "heard" if heard else "left", error)
+                        self._wanted = {**dict.fromkeys(channels, heard), **self._wanted}
+                        await asyncio.sleep(AGAIN)
+
+    async def _listen(self) -> None:
+        heard = False
+        while True:
+            try:
+                message = await self._pubsub.get_message(timeout=None)
+            except (RedisError, OSError) as error:
+                _log.warning("the connection that hears of changes was lost, will try again: %s", error)
+                await asyncio.sleep(AGAIN)
+                continue
+            if message is None:
+                continue
+            channel = message["channel"].decode()
+            if channel == self._channel:
+                if heard:
+                    self._again()
+                heard = True
+            watch = self._watches.get(channel)
+            if watch is None:
+                continue
+            if message["type"] == "subscribe":
+                self._spawn(self._begin(watch))
+            elif message["type"] == "message" and not self._ours(watch.name, message["data"]):
+                self._refresh(watch)
+
+    async def _begin(self, watch: Watch) -> None:
+        """The channel is heard, perhaps again: what came before is looked at now."""
+        try:
+            at = await self._stand(watch.name)
+            if watch.heard and not watch.epoch and watch.stored > at.last:
+                await self._mend(watch.name, watch.stored)
+                at = Stand(watch.stored)
+        except StoreError:
+            self._loop.call_later(AGAIN, self.look, watch.channel)
+        else:
+            if not watch.heard:
+                watch.begin(at)
+            elif watch.outran(at):
+                self.lose(watch.channel)
+            else:
+                self._refresh(watch)
+        if not watch.ready.done():
+            watch.ready.set_result(None)
+            if not watch.late and not watch.stored:
+                return  # nothing came before it was heard, and nobody has read
+        watch.ring()
+
+    def _refresh(self, watch: Watch) -> None:
+        watch.stale = True
+        if not watch.reading:
+            watch.reading = True
+            self._spawn(self._catch_up(watch))
+
+    async def _catch_up(self, watch: Watch) -> None:
+        try:
+            while watch.stale:
+                watch.stale = False
+                if watch.heard:
+                    await self._read_on(watch)
+                watch.ring()
+        finally:
+            watch.reading = False
+
+    async def _read_on(self, watch: Watch) -> None:
+        try:
+            page = await self._read(watch.name, watch.stored)
+        except Gone:
+            watch.begin(Stand())
+            watch.heard = False  # who reads is told by Redis; a log of this name that comes later begins anew
+            self._loop.call_later(AGAIN, self.look, watch.channel)
+            return
+        except StoreError as error:
+            _log.warning("%s could not be read, will try again: %s", watch.name, error)
+            self._loop.call_later(AGAIN, self.look, watch.channel)
+            return
+        watch.add(page)
+        watch.stale = watch.stale or page.more
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

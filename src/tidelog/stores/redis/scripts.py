@@ -1,0 +1,210 @@
+"""What Redis does in one step: Lua, each touching the keys of one log, or one key.
+
+A log is a hash (`meta`) and a stream. Each flush is one entry of the stream, whose id is the number of its last record: the first
+entry from `after + 1` on is the one that holds this record. Answers are numbers, or a number and what belongs to it.
+
+Whatever is sent again because nobody knows what came of it does no harm, and writes something even so: who waits for this
+connection's writes to be on disk, or on a replica, waits for those of the first try as well.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha1
+from typing import Final
+
+OPEN: Final = """
+-- KEYS meta stream tomb; ARGV owner head principal key count block ttl channel epoch call. 1, or 0: there is one
+if redis.call('EXISTS', KEYS[1], KEYS[3]) > 0 then
+  if redis.call('HGET', KEYS[1], 'call') ~= ARGV[10] then return 0 end
+  redis.call('EXPIRE', KEYS[1], ARGV[7])
+  return 1
+end
+redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'epoch', ARGV[9], 'last', ARGV[5], 'head', ARGV[2], 'principal', ARGV[3],
+  'key', ARGV[4], 'ended', 0, 'call', ARGV[10])
+if ARGV[9] ~= '1' then redis.call('HSET', KEYS[1], 'lost', ARGV[5], 'lost_epoch', ARGV[9]) end
+if tonumber(ARGV[5]) > 0 then redis.call('XADD', KEYS[2], ARGV[5] .. '-0', 'b', ARGV[6]) end
+redis.call('EXPIRE', KEYS[1], ARGV[7])
+redis.call('EXPIRE', KEYS[2], ARGV[7])
+redis.call('PUBLISH', ARGV[8], ARGV[1])
+return 1
+"""
+
+APPEND: Final = """
+-- KEYS meta stream; ARGV owner epoch after count block print ended has_head head ttl channel sure
+-- 1 stored, 0 gone, -1 conflict, -2 lost: `sure` of what it had stored, it finds less; the log goes on under a new epoch
+local m = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'last', 'ended', 'call', 'lost')
+if not m[1] then return 0 end
+local mine = m[1] == ARGV[1] and m[2] == ARGV[2]
+local older = tonumber(m[2]) < tonumber(ARGV[2])
+if ARGV[12] == '1' and m[4] ~= '1' and (older or (mine and tonumber(m[3]) < tonumber(ARGV[3]))) then
+  local lost = math.min(tonumber(m[3]), tonumber(m[6] or m[3]))
+  local epoch = string.format('%d', tonumber(ARGV[2]) + 1)
+  redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'epoch', epoch, 'lost', string.format('%d', lost), 'lost_epoch', epoch)
+  redis.call('HDEL', KEYS[1], 'was', 'due', 'call')
+  redis.call('PUBLISH', ARGV[11], '')
+  return -2
+end
+if not mine then return -1 end
+local call = ARGV[3] .. ' ' .. ARGV[4] .. ' ' .. ARGV[6] .. ' ' .. ARGV[7]
+if m[4] == '1' or m[3] ~= ARGV[3] then
+  if m[5] ~= call then return -1 end
+  redis.call('EXPIRE', KEYS[1], ARGV[10])
+  return 1
+end
+local last = string.format('%d', tonumber(ARGV[3]) + tonumber(ARGV[4]))
+if ARGV[4] ~= '0' then redis.call('XADD', KEYS[2], last .. '-0', 'b', ARGV[5]) end
+redis.call('HSET', KEYS[1], 'last', last, 'ended', ARGV[7], 'call', call)
+if ARGV[8] == '1' then redis.call('HSET', KEYS[1], 'head', ARGV[9]) end
+redis.call('EXPIRE', KEYS[1], ARGV[10])
+redis.call('EXPIRE', KEYS[2], ARGV[10])
+redis.call('PUBLISH', ARGV[11], ARGV[1])
+return 1
+"""
+
+POST: Final = """
+-- KEYS meta stream; ARGV block ttl channel call. The number, or -1: the log has an owner
+local m = redis.call('HMGET', KEYS[1], 'owner', 'call', 'last')
+if m[1] then return -1 end
+if m[2] == ARGV[4] then
+  redis.call('EXPIRE', KEYS[1], ARGV[2])
+  return tonumber(m[3])
+end
+local last = redis.call('HINCRBY', KEYS[1], 'last', 1)
+redis.call('HSET', KEYS[1], 'call', ARGV[4])
+redis.call('XADD', KEYS[2], last .. '-0', 'b', ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+redis.call('EXPIRE', KEYS[2], ARGV[2])
+redis.call('PUBLISH', ARGV[3], '')
+return last
+"""
+
+READ: Final = """
+-- KEYS meta stream tomb; ARGV after limit. {last, ended, {id, block, …}}; -1 expired, 0 not there
+local m = redis.call('HMGET', KEYS[1], 'last', 'ended')
+if not m[1] then return -redis.call('EXISTS', KEYS[3]) end
+local found, size, from = {}, 0, string.format('%d-0', tonumber(ARGV[1]) + 1)
+while size <= tonumber(ARGV[2]) do
+  local entries = redis.call('XRANGE', KEYS[2], from, '+', 'COUNT', 16)
+  for _, entry in ipairs(entries) do
+    found[#found + 1] = entry[1]
+    found[#found + 1] = entry[2][2]
+    size = size + #entry[2][2]
+    from = '(' .. entry[1]
+    if size > tonumber(ARGV[2]) then break end
+  end
+  if #entries < 16 then break end
+end
+return {m[1], m[2] or '0', found}
+"""
+
+TAIL: Final = """
+-- KEYS meta tomb. {last, ended, epoch, head, owner}; -1 expired, 0 not there
+local m = redis.call('HMGET', KEYS[1], 'last', 'ended', 'epoch', 'head', 'owner')
+if not m[1] then return -redis.call('EXISTS', KEYS[2]) end
+return {m[1], m[2] or '0', m[3] or '1', m[4] or '', m[5] or ''}
+"""
+
+DROP: Final = """
+-- KEYS meta stream tomb; ARGV channel tomb_ttl (0: it leaves no trace). {principal, key, owner}, or 0
+local m = redis.call('HMGET', KEYS[1], 'principal', 'key', 'owner', 'was')
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+if ARGV[2] ~= '0' then redis.call('SET', KEYS[3], 1, 'EX', ARGV[2]) end
+redis.call('PUBLISH', ARGV[1], '')
+return {m[1] or '', m[2] or '', m[3] or '', m[4] or ''}
+"""
+
+FENCE: Final = """
+-- KEYS meta; ARGV owner channel: a dead owner's log is nobody's until somebody takes it
+if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] or redis.call('HGET', KEYS[1], 'ended') == '1' then return 0 end
+redis.call('HSET', KEYS[1], 'owner', '', 'was', ARGV[1])
+redis.call('PUBLISH', ARGV[2], '')
+return 1
+"""
+
+PARK: Final = """
+-- KEYS meta; ARGV owner epoch after due ttl channel. 1: the log is nobody's, and nobody is dead for it; 0: it is not ours
+local m = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'last', 'ended', 'call')
+local call = 'park ' .. ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4]
+if m[1] == '' and m[5] == call then
+  redis.call('EXPIRE', KEYS[1], ARGV[5])
+  return 1
+end
+if m[1] ~= ARGV[1] or m[2] ~= ARGV[2] or m[3] ~= ARGV[3] or m[4] == '1' then return 0 end
+redis.call('HSET', KEYS[1], 'owner', '', 'due', ARGV[4], 'call', call)
+redis.call('EXPIRE', KEYS[1], ARGV[5])
+redis.call('PUBLISH', ARGV[6], ARGV[1])
+return 1
+"""
+
+TAKE: Final = """
+-- KEYS meta stream; ARGV was owner epoch after count block ended has_head head ttl channel call due
+-- 1, or 0: somebody else was first. `was` is '' of a log that is parked; with `due` it is parked, and not the owner's
+local m = redis.call('HMGET', KEYS[1], 'owner', 'was', 'epoch', 'last', 'ended', 'call')
+if m[6] == ARGV[12] then
+  redis.call('EXPIRE', KEYS[1], ARGV[10])
+  return 1
+end
+if m[1] ~= '' or (m[2] or '') ~= ARGV[1] or m[4] ~= ARGV[4] or m[5] == '1' then return 0 end
+if tonumber(m[3]) + 1 ~= tonumber(ARGV[3]) then return 0 end
+local last = string.format('%d', tonumber(ARGV[4]) + tonumber(ARGV[5]))
+if ARGV[5] ~= '0' then redis.call('XADD', KEYS[2], last .. '-0', 'b', ARGV[6]) end
+redis.call('HDEL', KEYS[1], 'was', 'due')
+redis.call('HSET', KEYS[1], 'owner', ARGV[13] == '' and ARGV[2] or '', 'epoch', ARGV[3], 'last', last, 'ended', ARGV[7],
+  'call', ARGV[12])
+if ARGV[13] ~= '' then redis.call('HSET', KEYS[1], 'due', ARGV[13]) end
+if ARGV[8] == '1' then redis.call('HSET', KEYS[1], 'head', ARGV[9]) end
+redis.call('EXPIRE', KEYS[1], ARGV[10])
+redis.call('EXPIRE', KEYS[2], ARGV[10])
+redis.call('PUBLISH', ARGV[11], ARGV[2])
+return 1
+"""
+
+MEND: Final = """
+-- KEYS meta; ARGV last ttl: a log that many post to has lost its last records; their numbers are not given again
+if redis.call('HEXISTS', KEYS[1], 'owner') == 1 then return 0 end
+if tonumber(redis.call('HGET', KEYS[1], 'last') or '0') >= tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], 'last', ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return 1
+"""
+
+REVIVE: Final = """
+-- KEYS beat; ARGV ttl. 1: we had been declared dead, and live again
+if redis.call('GET', KEYS[1]) ~= 'dead' then return 0 end
+redis.call('SET', KEYS[1], 1, 'EX', ARGV[1])
+return 1
+"""
+
+BEAT: Final = """
+-- KEYS beat; ARGV ttl. 0: somebody has declared us dead
+if redis.call('GET', KEYS[1]) == 'dead' then return 0 end
+redis.call('INCR', KEYS[1])
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+return 1
+"""
+
+BURY: Final = """
+-- KEYS beat; ARGV seen ttl. 1 it is dead, 0 it has beaten since
+local now = redis.call('GET', KEYS[1])
+if now and now ~= 'dead' and now ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], 'dead', 'EX', ARGV[2])
+return 1
+"""
+
+CLAIM: Final = """
+-- KEYS claim; ARGV value instead ttl. The value that stands; `instead` is the one that may be replaced
+local now = redis.call('GET', KEYS[1])
+if now and now ~= ARGV[2] then return now end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])
+return ARGV[1]
+"""
+
+FORGET: Final = """
+-- KEYS claim; ARGV log: delete the claim of this log
+local now = redis.call('GET', KEYS[1])
+if now and string.sub(now, 1, #ARGV[1] + 1) == ARGV[1] .. '\\n' then redis.call('DEL', KEYS[1]) end
+return 1
+"""
+
+ALL: Final = (OPEN, APPEND, POST, READ, TAIL, DROP, FENCE, PARK, TAKE, MEND, REVIVE, BEAT, BURY, CLAIM, FORGET)
+SHA: Final = {script: sha1(script.encode(), usedforsecurity=False).hexdigest() for script in ALL}

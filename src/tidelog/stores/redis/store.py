@@ -1,0 +1,400 @@
+"""`redis://host:6379/0`: logs in Redis or Valkey, for processes on many machines.
+
+store.py   what callers see
+flow.py    what gathers here and is flushed, for all logs together;  lane.py  a log that this process writes
+hub.py     one connection that hears of changes;  the ends of watched logs, read once for all who watch them
+leases.py  who holds logs, and who of them is dead;  beats.py  the process's own lease;  parking.py  logs that nobody holds
+claims.py  idempotency keys;  lists.py  the names of logs;  notes.py  their ends
+link.py    the connections;  wire.py  the one that stores;  calls.py  what is sent;  scripts.py  what Redis does in one step
+pure       keys.py  names;  blocks.py  records as bytes;  place.py  the address
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final
+
+from tidelog.bell import Bell
+from tidelog.errors import Conflict, Gone, StoreError, Unavailable
+from tidelog.log import Lease, Record, Tail, new_id
+from tidelog.seams import BATCH_BYTES, Page, Window
+from tidelog.stores.redis import blocks, calls, scripts
+from tidelog.stores.redis.beats import Beats
+from tidelog.stores.redis.claims import Claims
+from tidelog.stores.redis.flow import GONE, LOST, Flow
+from tidelog.stores.redis.hub import Hub, Stand
+from tidelog.stores.redis.keys import Keys
+from tidelog.stores.redis.lane import Birth, Flush, Lane
+from tidelog.stores.redis.leases import Leases
+from tidelog.stores.redis.link import Link, call
+from tidelog.stores.redis.lists import Lists
+from tidelog.stores.redis.notes import Notes
+from tidelog.stores.redis.parking import Parked
+from tidelog.stores.redis.place import parse
+
+DROPS: Final = 16
+"""Logs that retention drops at once."""
+HOLD: Final = 5
+"""How many commands `Leases.hold` gives for a log."""
+STRAY_FOR: Final = 60.0
+"""Seconds for which logs that are ours and nobody writes are looked for, once something went wrong."""
+
+_log = logging.getLogger("tidelog.stores.redis")
+
+
+class RedisStore:
+    """Implements `seams.Store`, `Peeking`, `Listing`, `Expiring`, `Leasing` and `Parking`.
+
+    `url`: what redis-py takes, and options of ours: see `place`. Raises `InvalidRequest` for anything else.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._place = parse(url)
+        self._keys = Keys(self._place.prefix)
+        self._owner = ""
+        self._open = False
+
+    async def start(self, owner: str) -> None:
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._link = Link(self._place)
+        self._leases = Leases(self._link, self._keys, owner, ttl=self._place.ttl)
+        self._opening: set[str] = set()
+        self._lists = Lists(self._link, self._keys, ttl=self._place.ttl)
+        self._parked = Parked(self._link, self._keys, self._leases, ttl=self._place.ttl)
+        self._notes = Notes(self._link, self._keys, owner, ttl=self._place.ttl)
+        self._claims = Claims(self._link, self._keys, self.tail, ttl=self._place.ttl)
+        self._stray_until = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+        try:
+            await self._link.start()
+            self._life = await self._link.life()
+            await self._leases.enter()
+            self._hub = Hub(
+                self._link.pubsub(), read=self._fetch, stand=self._stand, mend=self._mend, ours=self._is_ours,
+                again=self._again,
+            )  # fmt: skip
+            await self._hub.start(f"{self._place.prefix}:process:{owner}")
+        except BaseException:
+            await self._link.aclose()
+            raise
+        self._flow = Flow(
+            self._send, self._lane, owner, patience=self._place.patience, lost=self._lost, left=self._left
+        )
+        self.append = self._flow.append  # type: ignore[method-assign]  # a call less for each event
+        self._beats = Beats(
+            self._link.blocking(), self._keys, owner, every=self._place.beat, ttl=self._place.ttl,
+            dead=self._died,
+        )  # fmt: skip
+        self._beats.start()
+        self._open = True
+
+    async def aclose(self) -> None:
+        if not self._open:
+            return
+        await self._flow.close()
+        await self._notes.aclose()
+        self._open = False
+        await self._loop.run_in_executor(None, self._beats.close)
+        self._flow.lanes.clear()
+        await self._hub.aclose()
+        for task in tuple(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._link.aclose()
+
+    async def open(
+        self, log: str, head: bytes, *, records: Sequence[Record] = (), principal: str = "",
+        key: str | None = None, fingerprint: bytes | None = None,
+    ) -> str:  # fmt: skip
+        self._check()
+        if key is not None:
+            winner = await self._claims.claim(key, log, fingerprint)
+            if winner != log:
+                return winner
+        keys, ttl = self._keys.of(log), self._place.ttl
+        lane = Lane(log, keys, Lease(self._owner), base=0, records=records)
+        lane.head, lane.known, lane.sure = head, True, True
+        lane.birth = Birth(principal, key or "", len(records), blocks.encode(records))
+        self._opening.add(log)
+        try:
+            found = await self._link.store(
+                [*self._leases.hold(log), calls.opening(lane, ttl), *calls.listing(lane, self._keys, ttl)]
+            )
+        except Unavailable:
+            self._stray_until = self._loop.time() + STRAY_FOR  # it may be open even so, now or in a while
+            raise
+        finally:
+            self._opening.discard(log)
+        if found[0]:
+            self._flow.lose()
+        if not found[HOLD]:
+            raise Conflict(f"{log} exists")
+        self._adopt(lane)
+        return log
+
+    def append(
+        self, log: str, after: int, records: Sequence[Record], lease: Lease, head: bytes | None = None, ended: bool = False
+    ) -> asyncio.Future[None]:  # fmt: skip
+        raise Unavailable("The store is not started.")
+
+    async def post(self, log: str, data: bytes) -> int:
+        self._check()
+        keys = self._keys.of(log)
+        block = blocks.encode((Record(0, time.time(), data),))
+        (number,) = await self._link.store(
+            [call(scripts.POST, [keys.meta, keys.stream], [block, self._place.ttl, keys.channel, new_id()])]
+        )
+        if number < 0:
+            raise Conflict(f"{log} has an owner")
+        return int(number)
+
+    async def read(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page:
+        self._check()
+        lane = self._flow.lanes.get(log)
+        if lane is not None and after >= lane.base:
+            return lane.page(after, limit)
+        await self._hub.ready(self._keys.of(log).channel)
+        return await self._fetch(log, after, limit)
+
+    def window(self, log: str) -> Window | None:
+        lane = self._flow.lanes.get(log)
+        return lane if lane is not None else self._hub.window(self._keys.of(log).channel)
+
+    async def tail(self, log: str) -> Tail | None:
+        self._check()
+        lane = self._flow.lanes.get(log)
+        if lane is not None and lane.known:
+            return lane.tail()
+        keys = self._keys.of(log)
+        found = await self._link.run(scripts.TAIL, [keys.meta, keys.tomb], [])
+        if found == -1:
+            raise Gone(code="expired")
+        if found == 0:
+            return None
+        last, ended, epoch, head, owner = found
+        return Tail(1, int(last), ended == b"1", int(epoch), head, owner.decode())
+
+    async def drop(self, log: str) -> None:
+        self._check()
+        await self._drop(log, trace=False)
+
+    def changed(self, log: str) -> Bell:
+        bell = self._hub.bell(log, self._keys.of(log).channel)
+        lane = self._flow.lanes.get(log)
+        if lane is not None:
+            lane.bell = bell
+        return bell
+
+    async def list(self, prefix: str, principal: str | None, limit: int) -> Sequence[tuple[str, Tail]]:
+        self._check()
+        found: list[tuple[str, Tail]] = []
+        async for log in self._lists.newest(principal, limit):
+            with contextlib.suppress(Gone):
+                tail = await self.tail(log) if log.startswith(prefix) else None
+                if tail is not None:
+                    found.append((log, tail))
+            if len(found) == limit:
+                break
+        return found
+
+    async def expire(self, before: float) -> Sequence[str]:
+        self._check()
+        await self._notes.write()
+        names: list[str] = []
+        async for old in self._lists.ended(before):
+            for start in range(0, len(old), DROPS):
+                await asyncio.gather(*(self._drop(log, trace=True) for log in old[start : start + DROPS]))
+            names += old
+        await self._lists.trim()
+        return names
+
+    async def orphans(self, patience: float) -> Sequence[str]:
+        self._check()
+        found = await self._leases.orphans(patience)
+        if self._loop.time() < self._stray_until:
+            ours = self._opening | self._flow.owed | self._flow.lanes.keys()
+            found = [*found, *await self._leases.strays(ours)]
+        else:
+            self._leases.ended.clear()
+        return found
+
+    async def age(self, owner: str) -> float | None:
+        self._check()
+        return await self._leases.age(owner)
+
+    async def park(self, log: str, after: int, *, lease: Lease, due: float) -> None:
+        self._check()
+        lane = self._flow.lanes.get(log)
+        if lane is not None:
+            if lane.lease != lease or lane.last != after or lane.closed:
+                raise Conflict(f"{log} is not ours to park at {after}")
+            await self._flow.settled(lane)
+        elif lease.owner != self._owner:
+            raise Conflict(f"{log} is not ours to park")
+        try:
+            await self._parked.park(log, after, lease, due)
+        except Conflict:
+            if lane is not None:  # it is ours even so, if Redis has lost its end: that is told, and it is a stray then
+                with contextlib.suppress(StoreError):
+                    await self.append(log, after, (), Lease(self._owner, lease.epoch))
+            self._stray_until = self._loop.time() + STRAY_FOR
+            raise
+        finally:
+            self._flow.release(log, lane)
+
+    async def parked(self, due: float) -> Sequence[str]:
+        self._check()
+        return await self._parked.due(due)
+
+    async def take(
+        self, log: str, after: int, records: Sequence[Record], *,
+        head: bytes | None = None, ended: bool = True, due: float | None = None,
+    ) -> Lease:  # fmt: skip
+        self._check()
+        tail = await self.tail(log)
+        if tail is None or tail.ended:
+            raise Conflict(f"{log} is not there, or has ended")
+        was = await self._leases.free(log, tail.owner, stray=log not in self._flow.lanes and log not in self._opening)
+        keys, lease = self._keys.of(log), Lease(self._owner, tail.epoch + 1)
+        taking = calls.take(keys, was, after, records, lease, head=head, ended=ended, due=due, ttl=self._place.ttl)
+        self._opening.add(log)
+        try:
+            found = await self._link.store([*self._leases.hold(log), *self._parked.naming(log, due), taking])
+        except Unavailable:
+            self._stray_until = self._loop.time() + STRAY_FOR
+            raise
+        finally:
+            self._opening.discard(log)
+        if found[0]:
+            self._flow.lose()
+        if not found[-1]:
+            raise Conflict(f"{log} was taken by somebody else, or goes on")
+        if ended:
+            self._notes.ended(log)
+        elif due is None:
+            lane = Lane(log, keys, lease, base=after, records=records)
+            lane.head, lane.known, lane.sure = head if head is not None else tail.head, True, True
+            self._adopt(lane)
+        await self._leases.leave(log, *({was} - {self._owner, ""}), *([] if due is None else [self._owner]))
+        return lease if due is None else Lease("", lease.epoch)
+
+    def _died(self) -> None:
+        """In the thread that beats."""
+        self._loop.call_soon_threadsafe(self._flow.lose)
+
+    def _check(self) -> None:
+        if not self._open:
+            raise Unavailable("The store is closed.")
+
+    def _left(self, lane: Lane) -> None:
+        self._hub.look(lane.keys.channel)
+
+    def _adopt(self, lane: Lane) -> None:
+        lane.life = self._life
+        lane.bell = self._hub.held(lane.keys.channel)
+        self._flow.lanes[lane.name] = lane
+        if lane.bell is not None:
+            lane.bell.ring()
+
+    def _lane(self, log: str, lease: Lease, after: int) -> Lane:
+        """A log that was not opened here: Redis knows whether it is ours."""
+        lane = Lane(log, self._keys.of(log), lease, base=after)
+        lane.life = self._life
+        lane.bell = self._hub.held(lane.keys.channel)
+        return lane
+
+    async def _send(self, flushes: Sequence[Flush]) -> Sequence[int]:
+        ttl = self._place.ttl
+        answers = await self._link.store([calls.append(flush, ttl) for flush in flushes])
+        for flush, answer in zip(flushes, answers, strict=True):
+            if flush.ended and answer == 1:
+                self._notes.ended(flush.lane.name)
+        return answers
+
+    # What Redis has lost.
+
+    def _again(self) -> None:
+        """Redis is heard again after a time in which it was not: it may have lost something, or be another one."""
+        self._leases.ended |= set(self._flow.knock())
+        self._stray_until = self._loop.time() + STRAY_FOR  # an ending may be lost
+        self._spawn(self._learn_life())
+
+    async def _learn_life(self) -> None:
+        self._life = await self._link.life()
+
+    async def _lost(self, refused: Sequence[tuple[Lane, int]]) -> Sequence[bool]:
+        """See `flow.Lost`."""
+        life = await self._link.life() if any(answer == GONE for _, answer in refused) else ""
+        found = [
+            answer == LOST or (answer == GONE and lane.birth is not None and lane.sure and lane.life != life)
+            for lane, answer in refused
+        ]
+        lost = [refusal for refusal, is_lost in zip(refused, found, strict=True) if is_lost]
+        ttl = self._place.ttl
+        for lane, answer in lost:
+            again = [calls.opening(lane, ttl, lane.lease.epoch + 1), *calls.listing(lane, self._keys, ttl)]
+            await self._link.send([*self._leases.hold(lane.name), *(again if answer == GONE else ())])
+            self._hub.lose(lane.keys.channel)
+        return found
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.warning("could not be done yet: %s", error)
+
+    async def _drop(self, log: str, *, trace: bool) -> None:
+        keys = self._keys.of(log)
+        principal, key, owner, was = await self._link.run(
+            scripts.DROP, [keys.meta, keys.stream, keys.tomb], [keys.channel, self._place.ttl if trace else 0]
+        )
+        self._flow.forget(log)
+        self._notes.forget(log)
+        lists = [self._keys.all, self._keys.ended, self._keys.parked, self._keys.mine(principal.decode())]
+        await self._link.send(
+            [*(("ZREM", name, log) for name in lists),
+             *(("SREM", self._keys.held(one.decode()), log) for one in (owner, was) if one)]
+        )  # fmt: skip
+        if key:
+            await self._claims.forget(key.decode(), log)
+        bell = self._hub.held(keys.channel)
+        if bell is not None:
+            bell.ring()
+
+    async def _fetch(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page:
+        keys = self._keys.of(log)
+        found = await self._link.look(scripts.READ, [keys.meta, keys.stream, keys.tomb], [after, limit])
+        if not isinstance(found, list):
+            raise Gone(code="expired" if found else "not_found")
+        return blocks.page(found, after, limit)
+
+    async def _stand(self, log: str) -> Stand:
+        found = await self._link.one("HMGET", self._keys.of(log).meta, "last", "epoch", "lost", "lost_epoch")
+        return Stand(*(int(one or 0) for one in found))
+
+    async def _mend(self, log: str, last: int) -> None:
+        await self._link.run(scripts.MEND, [self._keys.of(log).meta], [last, self._place.ttl])
+
+    def _is_ours(self, log: str, said: bytes) -> bool:
+        """A change of a log that we write, and made ourselves; whatever else becomes of it, it may not be ours any more."""
+        lane = self._flow.lanes.get(log)
+        if lane is None:
+            return False
+        if said != self._owner.encode():
+            self._spawn(self._doubt(lane))
+        return True
+
+    async def _doubt(self, lane: Lane) -> None:
+        lost = await self._leases.lost(lane)
+        if lost and self._flow.lanes.get(lane.name) is lane:
+            self._flow.forget(lane.name, Conflict(f"{lane.name} is not ours any more"))

@@ -1,0 +1,316 @@
+"""Redis stopped, killed, away for too long, and without its last records. Real servers, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.redis_server import ON_DISK, RedisServer, redis_server
+from tests.stores.redis_app import make
+
+from tidelog.cursor import Cursor
+from tidelog.errors import Unavailable
+from tidelog.stores.redis import RedisStore, claims, link
+from tidelog.testing import Gate, Script, Server, Viewer, rebuild, serve, serve_process, transcript, watch
+from tidelog.testing.conformance import eventually, records, whole
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 15.0
+NUMBERS = [f"{number} " for number in range(40)]
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with redis_server(*ON_DISK) as found:
+        yield found
+
+
+@contextmanager
+def two(url: str, source: Callable[[], AsyncIterator[Any]]) -> Iterator[tuple[Server, Server]]:
+    """Two that share the store; the first one is asked to run the source."""
+    with serve(make(url, source)) as one, serve(make(url)) as other:
+        yield one, other
+
+
+def watched(one: Server, other: Server) -> tuple[Viewer, Viewer]:
+    """A viewer of a new run where it lives, and one elsewhere."""
+    mine = one.watch("/run", params={"merge": "0"})
+    return mine, other.watch(f"/runs/{mine.run}/events", params={"merge": "0"})
+
+
+def read_to(viewer: Viewer, text: str) -> None:
+    """Read until this text has come."""
+    while not rebuild(viewer.frames).endswith(text):
+        assert viewer.read(1), f"the body ended before {text!r}"
+
+
+def hears_heartbeats(viewer: Viewer, *, seconds: float) -> None:
+    until, before = time.monotonic() + seconds, len(viewer.parser.comments)
+    while time.monotonic() < until or len(viewer.parser.comments) < before + 2:
+        assert viewer.more(), "the body ended"
+
+
+def comes_to(check: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not check():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def ending(viewer: Viewer) -> tuple[str, str | None]:
+    last = transcript(viewer.frames)[-1]
+    return last["outcome"], (last.get("error") or {}).get("code")
+
+
+def test_stopped_for_a_while(redis: RedisServer) -> None:
+    """The run holds, viewers hear heartbeats, and everything goes on: nothing is lost or doubled."""
+    produced = 0
+
+    async def source() -> AsyncIterator[str]:
+        nonlocal produced
+        for produced in range(200):
+            yield f"{produced:>8192} "
+            await asyncio.sleep(0.002)
+
+    with two(redis.url, source) as (one, other):
+        mine, far = watched(one, other)
+        for viewer in (mine, far):
+            viewer.read(5)
+        redis.pause()
+        seen = produced
+        hears_heartbeats(far, seconds=3.0)
+        held = produced
+        hears_heartbeats(mine, seconds=0.0)
+        assert held < seen + 100, "the source is not pulled for ever while nothing can be stored"
+        redis.go_on()
+        mine.rest()
+        far.rest()
+        assert rebuild(mine.frames) == "".join(f"{number:>8192} " for number in range(200))
+        assert transcript(mine.frames) == transcript(far.frames)
+        assert ending(mine) == ("completed", None)
+
+
+def test_killed_and_started_again(redis: RedisServer) -> None:
+    """With all that it had: scripts are loaded again, channels heard again."""
+    gates = Gate(), Gate()
+    with two(redis.url, Script(*NUMBERS[:20], gates[0], *NUMBERS[20:30], gates[1], *NUMBERS[30:])) as (one, other):
+        mine, far = watched(one, other)
+        for gate, text in zip(gates, (NUMBERS[19], NUMBERS[29]), strict=True):
+            for viewer in (mine, far):
+                read_to(viewer, text)
+            redis.kill()
+            gate.open()
+            redis.start()
+        for viewer in (mine, far):
+            viewer.rest()
+            assert rebuild(viewer.frames) == "".join(NUMBERS)
+            assert ending(viewer) == ("completed", None)
+        assert {frame.id.split(".")[1] for frame in far.frames if frame.id} == {"1"}, "nobody else has owned it"
+        assert one.watch("/run").run != mine.run
+
+
+def test_away_for_too_long(redis: RedisServer) -> None:
+    """The run ends, its source closes, and its log says so as soon as Redis is back."""
+    gate, script = Gate(), Script()
+    script.steps = ("on", gate, *NUMBERS, Gate())
+    with two(redis.url + "?store_patience=0.3", script) as (one, other):
+        mine, far = watched(one, other)
+        for viewer in (mine, far):
+            read_to(viewer, "on")
+        redis.kill()
+        gate.open()
+        script.wait_closed()
+        redis.start()
+        for viewer in (mine, far):
+            viewer.rest()
+            assert ending(viewer) == ("failed", "store_unavailable")
+
+
+def test_what_reaches_a_frozen_redis_late_does_not_keep_the_ending_out(redis: RedisServer) -> None:
+    gate, script = Gate(), Script()
+    script.steps = ("on", gate, *NUMBERS, Gate())
+    with two(redis.url + "?store_patience=0.3", script) as (one, other):
+        mine, far = watched(one, other)
+        for viewer in (mine, far):
+            read_to(viewer, "on")
+        redis.pause()
+        gate.open()
+        script.wait_closed()
+        redis.go_on()
+        for viewer in (mine, far):
+            viewer.rest()
+            assert ending(viewer) == ("failed", "store_unavailable")
+        assert transcript(mine.frames) == transcript(far.frames)
+
+
+@pytest.mark.parametrize("everything", [False, True], ids=["the last records", "everything"])
+def test_without_what_it_had_stored(redis: RedisServer, everything: bool) -> None:
+    """The run ends under a new epoch; whoever has seen more is told, on an open view and when it comes back."""
+    gate, script = Gate(), Script()
+    script.steps = (*NUMBERS[:3], gate, *NUMBERS[3:6], Gate())
+    with two(redis.url, script) as (one, other):
+        mine, far = watched(one, other)
+        for viewer in (mine, far):
+            read_to(viewer, NUMBERS[2])
+        kept = mine.parser.last_id
+        size = redis.written()
+        gate.open()
+        for viewer in (mine, far):
+            read_to(viewer, NUMBERS[5])
+        redis.kill()
+        redis.forget(0 if everything else size)
+        redis.start()
+        script.wait_closed()
+        for viewer in (mine, far):
+            viewer.rest()
+            assert viewer.complete and viewer.frames[-1].json["type"] == "text.delta", "it ends as if cut"
+        events = f"/runs/{mine.run}/events"
+        comes_to(lambda: one.client.get(f"/runs/{mine.run}").json().get("state") == "ended")
+        for server in (one, other):
+            found = server.client.get(f"/runs/{mine.run}").json()
+            assert (found["epoch"], found["outcome"]) == (2, "failed")
+            ahead = server.watch(events, last_event_id=far.parser.last_id)
+            assert (ahead.status, ahead.json["code"]) == (410, "cursor_ahead")
+            again = server.watch(events, last_event_id=None if everything else kept, params={"merge": "0"})
+            again.rest()
+            assert ending(again) == ("failed", "store_unavailable") if everything else again.frames
+            assert again.frames[-1].json["error"]["code"] == "store_unavailable"
+            assert again.frames[-1].id.split(".")[1] == "2"
+            assert rebuild(server.watch(events).rest()) == ("" if everything else "".join(NUMBERS[:3]))
+
+
+def test_without_an_ending_that_it_had_stored(redis: RedisServer) -> None:
+    """Nobody writes that log any more: its owner finds it, and ends it again."""
+    gate = Gate()
+    with two(redis.url, Script("on", gate)) as (one, other):
+        mine, far = watched(one, other)
+        for viewer in (mine, far):
+            read_to(viewer, "on")
+        size = redis.written()
+        gate.open()
+        for viewer in (mine, far):
+            viewer.rest()
+            assert ending(viewer) == ("completed", None)
+        redis.kill()
+        redis.forget(size)
+        redis.start()
+        comes_to(lambda: other.client.get(f"/runs/{mine.run}").json().get("outcome") == "interrupted")
+        ahead = other.watch(f"/runs/{mine.run}/events", last_event_id=far.parser.last_id)
+        assert (ahead.status, ahead.json["code"]) == (410, "cursor_ahead")
+
+
+def test_a_frozen_process_stops_writing_and_spending(redis: RedisServer, tmp_path: Path) -> None:
+    env = {"APP_STORE": f"{redis.url}?beat=0.2", "APP_LEASE_PATIENCE": "1.0"}
+    spent = tmp_path / "spent"
+    with (
+        serve_process("tests.stores.redis_app:app", cwd=ROOT, env=env) as process,
+        serve(make(env["APP_STORE"], lease_patience=1.0)) as other,
+    ):
+        busy = watch(f"{process.url}/count", params={"merge": "0"})
+        quiet = watch(f"{process.url}/spend", params={"file": str(spent)})
+        busy.read(5)
+        read_to(quiet, "on")
+        process.signal(signal.SIGSTOP)
+        for run in (busy.run, quiet.run):
+            far = other.watch(f"/runs/{run}/events", params={"merge": "0"}, timeout=PATIENCE)
+            far.rest()
+            assert ending(far) == ("interrupted", "interrupted")
+        stored = other.client.get(f"/runs/{busy.run}").json()["last_seq"]
+        assert spent.read_text() == "spending"
+        process.signal(signal.SIGCONT)
+        comes_to(lambda: spent.read_text() == "closed")
+        for viewer in (busy, quiet):
+            viewer.rest()
+            assert viewer.frames[-1].json["outcome"] == "interrupted"
+        assert other.client.get(f"/runs/{busy.run}").json()["last_seq"] == stored
+        assert watch(f"{process.url}/count", params={"to": "3"}).rest()[-1].json["outcome"] == "completed"
+
+
+# The store alone
+
+
+@pytest.fixture
+async def stores(redis: RedisServer) -> AsyncIterator[tuple[RedisStore, RedisStore]]:
+    one, two = RedisStore(redis.url), RedisStore(redis.url)
+    await one.start("one")
+    await two.start("two")
+    yield one, two
+    await one.aclose()
+    await two.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_key_whose_claimant_died_is_claimed_again(
+    stores: tuple[RedisStore, RedisStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = stores
+    monkeypatch.setattr(claims, "CLAIM_PATIENCE", 0.2)
+    assert await one._claims.claim("k", "run/never", b"f") == "run/never"
+    assert await two.open("run/a", b"", key="k", fingerprint=b"f") == "run/a"
+    assert await one.open("run/b", b"", key="k", fingerprint=b"f") == "run/a"
+
+
+@pytest.mark.anyio
+async def test_a_burst_waits_for_connections(stores: tuple[RedisStore, RedisStore]) -> None:
+    one, two = stores
+    await one.open("run/a", b"h", records=records(0, 3))
+    found = await asyncio.gather(*(two.read("run/a", 1) for _ in range(500)))
+    assert all(list(page.records) == records(1, 2) for page in found)
+
+
+@pytest.mark.anyio
+async def test_an_open_that_nobody_knows_the_outcome_of_is_ended(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frozen Redis takes the command, and nobody waits so long for its answer."""
+    store = RedisStore(redis.url)
+    with monkeypatch.context() as patch:
+        patch.setattr(link, "SOCKET_TIMEOUT", 0.3)
+        await store.start("one")
+        await store.post("control/x", b"")  # the connection stands
+        redis.pause()
+        with pytest.raises(Unavailable):
+            await store.open("run/a", b"h", records=records(0, 1))
+    redis.go_on()
+
+    async def found() -> bool:
+        return list(await store.orphans(8.0)) == ["run/a"]
+
+    assert await eventually(found)
+    await store.take("run/a", 1, records(1, 1, epoch=2))
+    assert await whole(store, "run/a") == records(0, 1) + records(1, 1, epoch=2)
+    assert list(await store.orphans(8.0)) == []
+    await store.aclose()
+
+
+@pytest.mark.anyio
+async def test_numbers_of_posts_that_were_lost_are_not_given_again(
+    redis: RedisServer, stores: tuple[RedisStore, RedisStore]
+) -> None:
+    """Who has obeyed number 3 must not pass over another number 3."""
+    one, two = stores
+    cursor = Cursor(one, "control/a")
+    await two.post("control/a", b"1")
+    size = redis.written()
+    for said in (b"2", b"3"):
+        await two.post("control/a", said)
+    found: list[bytes] = []
+    while len(found) < 3:
+        found += [record.data for record in await cursor.next(PATIENCE)]
+    redis.kill()
+    redis.forget(size)
+    redis.start()
+
+    async def mended() -> bool:
+        return (await one._stand("control/a")).last == 3
+
+    assert await eventually(mended)
+    assert await two.post("control/a", b"4") == 4
+    assert [record.data for record in await cursor.next(PATIENCE)] == [b"4"]
+    cursor.close()
