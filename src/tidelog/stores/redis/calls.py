@@ -35,6 +35,11 @@ def opening(lane: Lane, ttl: int, epoch: int = 1) -> Command:
     )  # fmt: skip
 
 
+def opening_again(lane: Lane, keys: Keys, ttl: int) -> Commands:
+    """Open a log as it was born, under the next epoch: Redis has lost it."""
+    return [opening(lane, ttl, lane.lease.epoch + 1), *listing(lane, keys, ttl)]
+
+
 def take(
     keys: LogKeys, was: str, after: int, records: Sequence[Record], lease: Lease, *,
     head: bytes | None, ended: bool, due: float | None, ttl: int,

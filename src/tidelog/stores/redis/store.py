@@ -338,8 +338,8 @@ class RedisStore:
         lost = [refusal for refusal, is_lost in zip(refused, found, strict=True) if is_lost]
         ttl = self._place.ttl
         for lane, answer in lost:
-            again = [calls.opening(lane, ttl, lane.lease.epoch + 1), *calls.listing(lane, self._keys, ttl)]
-            await self._link.send([*self._leases.hold(lane.name), *(again if answer == GONE else ())])
+            again = calls.opening_again(lane, self._keys, ttl) if answer == GONE else ()
+            await self._link.send([*self._leases.hold(lane.name), *again])
             self._hub.lose(lane.keys.channel)
         return found
 
