@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 from tests.conftest import count
+from tests.redis_server import redis_server
 
 from tidelog.testing import Process, serve_process, transcript, watch
 
@@ -19,8 +21,18 @@ PATIENCE = 0.6
 LONG = 20.0
 
 
-def start(folder: Path) -> Process:
-    env = {"APP_STORE": f"sqlite:///{folder}/logs.db?beat=0.1", "APP_LEASE_PATIENCE": str(PATIENCE)}
+@pytest.fixture(params=["sqlite", "redis"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a store that outlives the processes."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/logs.db?beat=0.1"
+    else:
+        with redis_server() as server:
+            yield f"{server.url}?beat=0.1"
+
+
+def start(store: str) -> Process:
+    env = {"APP_STORE": store, "APP_LEASE_PATIENCE": str(PATIENCE)}
     return serve_process("tests.server.asking:app", cwd=ROOT, env=env)
 
 
@@ -69,9 +81,9 @@ def text(process: Process, run: str) -> str:
     return "".join(event["text"] for event in events if event["type"] == "text.delta")
 
 
-def test_one_answer_over_processes(tmp_path: Path) -> None:
+def test_one_answer_over_processes(store: str) -> None:
     """50 at once to two processes, live and parked: one winner, and the others are told which."""
-    with start(tmp_path) as one, start(tmp_path) as two, ThreadPoolExecutor(50) as pool:
+    with start(store) as one, start(store) as two, ThreadPoolExecutor(50) as pool:
         for path, ready in (("/live", waits), ("/parked", is_parked)):
             run = ask(one, path)
             until(lambda ready=ready, run=run: ready(two, run))  # type: ignore[misc]
@@ -85,8 +97,8 @@ def test_one_answer_over_processes(tmp_path: Path) -> None:
             assert f"{won.pop()}" in text(two, run)
 
 
-def test_an_answer_to_another_process_reaches_the_owner(tmp_path: Path) -> None:
-    with start(tmp_path) as one, start(tmp_path) as two:
+def test_an_answer_to_another_process_reaches_the_owner(store: str) -> None:
+    with start(store) as one, start(store) as two:
         run = ask(one, "/live")
         until(lambda: waits(two, run))
         begun = time.monotonic()
@@ -95,16 +107,16 @@ def test_an_answer_to_another_process_reaches_the_owner(tmp_path: Path) -> None:
         assert text(two, run) == "Shall I? You said yes."
 
 
-def test_the_question_outlives_its_process(tmp_path: Path) -> None:
+def test_the_question_outlives_its_process(store: str) -> None:
     """`kill -9` and SIGTERM, between question and answer, parked and live; an answer in the first moment after the restart."""
     for path, ready in (("/parked", is_parked), ("/sync", waits)):
         for kill in (True, False):
-            with start(tmp_path) as process:
+            with start(store) as process:
                 run = ask(process, path)
                 until(lambda process=process, run=run, ready=ready: ready(process, run))  # type: ignore[misc]
                 process.kill() if kill else process.terminate()
                 process.wait()
-            with start(tmp_path) as process:
+            with start(store) as process:
                 said = answer(process, run, "yes")
                 assert said.is_success, said.text
                 told = text(process, run)
@@ -114,37 +126,37 @@ def test_the_question_outlives_its_process(tmp_path: Path) -> None:
                 assert state(process, run)["epoch"] == (3 if kill and path == "/sync" else 2)
 
 
-def test_without_resume_the_truth_is_told(tmp_path: Path) -> None:
+def test_without_resume_the_truth_is_told(store: str) -> None:
     """Who cannot be parked ends as interrupted, and may be tried again: by whoever shuts down, or reaps."""
     for kill in (True, False):
-        with start(tmp_path) as process:
+        with start(store) as process:
             run = ask(process, "/live")
             until(lambda process=process, run=run: waits(process, run))  # type: ignore[misc]
             process.kill() if kill else process.terminate()
             process.wait()
-        with start(tmp_path) as process:
+        with start(store) as process:
             until(lambda process=process, run=run: state(process, run)["outcome"] is not None)  # type: ignore[misc]
             found = state(process, run)
             assert (found["outcome"], found["error"]["retryable"]) == ("interrupted", True)
             assert answer(process, run, "yes").json()["code"] == "question_closed"
 
 
-def test_it_expires_while_nobody_lives(tmp_path: Path) -> None:
+def test_it_expires_while_nobody_lives(store: str) -> None:
     """The keeper of the next process finds it due."""
-    with start(tmp_path) as process:
+    with start(store) as process:
         kept, dropped = ask(process, "/parked", expires=0.5, default="no"), ask(process, "/parked", expires=0.5)
         until(lambda: is_parked(process, kept) and is_parked(process, dropped))
         process.kill()
     time.sleep(0.5)  # the question's own time, in which nobody is there
-    with start(tmp_path) as process:
+    with start(store) as process:
         assert "expired no" in text(process, kept)
         until(lambda: state(process, dropped)["outcome"] is not None)
         assert state(process, dropped)["outcome"] == "timed_out"
 
 
-def test_killed_over_the_answer(tmp_path: Path) -> None:
+def test_killed_over_the_answer(store: str) -> None:
     """Killed as it is answered, again and again: the answer that was accepted is the one that counts, and none is lost."""
-    process = start(tmp_path)
+    process = start(store)
     try:
         for _ in range(count(2, 20)):
             run = ask(process, "/parked")
@@ -157,7 +169,7 @@ def test_killed_over_the_answer(tmp_path: Path) -> None:
                 except httpx2.TransportError:
                     said = 0
             process.__exit__(None, None, None)
-            process = start(tmp_path)
+            process = start(store)
             again = answer(process, run, "no")
             until(lambda process=process, run=run: state(process, run)["outcome"] is not None)  # type: ignore[misc]
             found = state(process, run)
