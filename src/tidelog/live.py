@@ -44,7 +44,7 @@ class Live:
         self._cancel: asyncio.TimerHandle | None = None
         self._store = store
         self._spawn = spawn
-        self._bell = bell
+        self._bell: Bell | None = bell
         self._seen = 0
         """How far the control log was read."""
         self._obeyed = run.head.asked
@@ -73,7 +73,9 @@ class Live:
         """The run is done: hear nothing more, and make room for another."""
         self._closed = True
         self._claim.release()
-        self._bell.discard(self._rang)
+        if self._bell is not None:
+            self._bell.discard(self._rang)
+            self._bell = None  # a bell that nobody holds costs its store nothing; this object may wait for the collector
         if self._cancel is not None:
             self._cancel.cancel()
 
