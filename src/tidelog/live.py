@@ -75,7 +75,8 @@ class Live:
         self._claim.release()
         if self._bell is not None:
             self._bell.discard(self._rang)
-            self._bell = None  # a bell that nobody holds costs its store nothing; this object may wait for the collector
+            # A bell that nobody holds costs its store nothing, and this object may wait for the collector.
+            self._bell = None
         if self._cancel is not None:
             self._cancel.cancel()
 
