@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tidelog.log import Record
+from tidelog.bell import Bell
+from tidelog.errors import Conflict
+from tidelog.log import Lease, Record, Tail
 from tidelog.seams import RECORD_COST, Page
 
 
@@ -35,3 +37,46 @@ class LogWindow:
             taken += 1
         more = taken < count
         return Page(self.records[start : start + taken], more, self.ended and not more)
+
+
+class OwnWindow(LogWindow):
+    """A log that this process writes into a store that gathers.
+
+    base <= stored <= sent <= last: what is stored is shown; up to `sent` it is on its way, up to `last` it gathers.
+    """
+
+    __slots__ = ("bell", "call", "closed", "end", "head", "last", "lease", "name", "sent")
+
+    def __init__(self, name: str, lease: Lease, *, head: bytes, base: int, records: Sequence[Record]) -> None:
+        super().__init__(base, records)
+        self.name = name
+        self.lease = lease
+        self.head = head
+        self.last = self.sent = self.call = self.stored
+        """`call`: the number before the first record of the last stored group."""
+        self.closed = False
+        """Ended, stored or not."""
+        self.end = -1
+        """The number before the records that came with the end."""
+        self.bell: Bell | None = None
+
+    def tail(self) -> Tail:
+        """Where the stored part ends."""
+        return Tail(1, self.stored, self.ended, self.lease.epoch, self.head, self.lease.owner)
+
+    def repeats(self, after: int, records: Sequence[Record], ended: bool) -> bool:
+        """Whether this is the last append once more."""
+        if not records:
+            return ended and self.closed and after == self.end == self.last
+        return after >= max(self.call, self.base) and self.records[after - self.base :] == list(records)
+
+    def refusal(self, after: int) -> Conflict:
+        """Why an append behind `after` does not fit."""
+        return Conflict(
+            f"{self.name} " + (f"stands at {self.last}, not at {after}" if after != self.last else "has ended")
+        )
+
+    def ring(self) -> None:
+        """Wake whoever waits."""
+        if self.bell is not None:
+            self.bell.ring()

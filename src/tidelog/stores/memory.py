@@ -12,6 +12,7 @@ from tidelog.bell import Bell
 from tidelog.errors import Conflict, Gone, Mismatch
 from tidelog.log import Lease, Record, Tail
 from tidelog.seams import BATCH_BYTES, Page, Window
+from tidelog.stored import failed
 from tidelog.window import LogWindow
 
 
@@ -100,7 +101,7 @@ class MemoryStore:
         found = self._logs.get(log)
         if found is None or lease is not found.lease:
             if found is None or lease != found.lease:
-                return _failed(Conflict(f"{log} is not ours"))
+                return failed(Conflict(f"{log} is not ours"))
             found.lease = lease  # the same next time: to compare it costs more than to append
         if found.stored != after or found.ended:
             return self._decline(log, found, after, records, ended)
@@ -212,14 +213,8 @@ class MemoryStore:
         if same and (records or (ended and found.ended)):
             return self._done
         stands = f"stands at {found.stored}, not at {after}" if found.stored != after else "has ended"
-        return _failed(Conflict(f"{log} {stands}"))
+        return failed(Conflict(f"{log} {stands}"))
 
     def _appear(self, log: str) -> None:
         self._logs[log].bell = self._bells.pop(log, None)
         self._logs[log].ring()
-
-
-def _failed(error: Exception) -> asyncio.Future[None]:
-    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    future.set_exception(error)
-    return future

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from tidelog.errors import Conflict, StoreError, Unavailable
 from tidelog.log import Lease, Record
-from tidelog.stored import Stored
+from tidelog.stored import Stored, done, failed
 from tidelog.stores.redis.lane import Flush, Lane
 
 FIRST_WAIT: Final = 0.05
@@ -67,14 +67,14 @@ class Flow:
         lane = self.lanes.get(log)
         if lane is None:
             if self._closing:
-                return self._failed(Unavailable("The store is closed."))
+                return failed(Unavailable("The store is closed."))
             if lease.owner != self._owner:
-                return self._failed(Conflict(f"{log} is not ours"))
+                return failed(Conflict(f"{log} is not ours"))
             lane = self.lanes[log] = self._make(log, lease, after)
         if after != lane.last or lane.closed or lease != lane.lease or self._closing:
             return self._decline(lane, after, records, lease, ended)
         if records and records[-1].seq != after + len(records):
-            return self._failed(Conflict(f"{log}: the records are not numbered from {after + 1} on"))
+            return failed(Conflict(f"{log}: the records are not numbered from {after + 1} on"))
         lane.lease = lease  # who is told if this is lost
         lane.records += records
         lane.last = after + len(records)
@@ -140,17 +140,12 @@ class Flow:
         self, lane: Lane, after: int, records: Sequence[Record], lease: Lease, ended: bool
     ) -> asyncio.Future[None]:
         if self._closing:
-            return self._failed(Unavailable("The store is closed."))
+            return failed(Unavailable("The store is closed."))
         if lease != lane.lease:
-            return self._failed(Conflict(f"{lane.name} is not ours"))
+            return failed(Conflict(f"{lane.name} is not ours"))
         if lane.repeats(after, records, ended):
-            found = lane.done or lane.flying
-            if found is None:
-                found = self._loop.create_future()
-                found.set_result(None)
-            return found
-        stands = f"stands at {lane.last}, not at {after}" if after != lane.last else "has ended"
-        return self._failed(Conflict(f"{lane.name} {stands}"))
+            return lane.done or lane.flying or done()
+        return failed(lane.refusal(after))
 
     async def _fly(self) -> None:
         await asyncio.sleep(0)  # what else is appended in this turn goes along
@@ -213,8 +208,3 @@ class Flow:
                 _log.warning("Redis did not answer, will try again: %s", error)
             await asyncio.sleep(wait)
             wait = min(LONGEST_WAIT, wait * 2)
-
-    def _failed(self, error: StoreError) -> asyncio.Future[None]:
-        future = self._loop.create_future()
-        future.set_exception(error)
-        return future

@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from tidelog.bell import Bell
 from tidelog.errors import StoreError
-from tidelog.log import Lease, Record, Tail
+from tidelog.log import Lease, Record
 from tidelog.stores.redis.blocks import encode
 from tidelog.stores.redis.keys import LogKeys
-from tidelog.window import LogWindow
+from tidelog.window import OwnWindow
 
 WINDOW_RECORDS: Final = 1024
 """Stored records beyond which half of them leave the memory."""
@@ -26,34 +25,20 @@ class Birth(NamedTuple):
     block: bytes
 
 
-class Lane(LogWindow):
-    """base <= stored <= sent <= last: what is stored is shown; up to `sent` a flush is under way, up to `last` one gathers."""
+class Lane(OwnWindow):
+    """Up to `sent` a flush is under way, up to `last` one gathers."""
 
-    __slots__ = (
-        "bell", "birth", "call", "closed", "done", "end", "flying", "given", "head", "keys", "known", "last", "lease",
-        "life", "name", "sent", "sure",
-    )  # fmt: skip
+    __slots__ = ("birth", "done", "flying", "given", "keys", "known", "life", "sure")
 
     def __init__(self, name: str, keys: LogKeys, lease: Lease, *, base: int, records: Sequence[Record] = ()) -> None:
-        super().__init__(base, records)
-        self.name = name
+        super().__init__(name, lease, head=b"", base=base, records=records)
         self.keys = keys
-        self.lease = lease
-        self.last = self.sent = self.stored
-        self.call = self.last
-        """The number before the first record of the last stored flush."""
-        self.head = b""
         self.given: bytes | None = None
         """A head that gathers."""
-        self.closed = False
-        """Ended, stored or not."""
-        self.end = -1
-        """The number before the records that came with the end."""
         self.done: asyncio.Future[None] | None = None
         """Of what gathers."""
         self.flying: asyncio.Future[None] | None = None
         """Of what is under way."""
-        self.bell: Bell | None = None
         self.known = False
         """Whether `head` is that of the store: of a log that was not opened here, it is not."""
         self.sure = False
@@ -62,16 +47,6 @@ class Lane(LogWindow):
         """How it was opened, where that was here."""
         self.life = ""
         """The life of Redis in which it came here."""
-
-    def tail(self) -> Tail:
-        """Where the stored part ends."""
-        return Tail(1, self.stored, self.ended, self.lease.epoch, self.head, self.lease.owner)
-
-    def repeats(self, after: int, records: Sequence[Record], ended: bool) -> bool:
-        """Whether this is the last append once more."""
-        if not records:
-            return ended and self.closed and after == self.end == self.last
-        return after >= max(self.call, self.base) and self.records[after - self.base :] == list(records)
 
     def take_off(self) -> Flush:
         """What gathers is under way now."""
@@ -96,8 +71,7 @@ class Lane(LogWindow):
             if cut > 0:
                 del self.records[:cut]
                 self.base += cut
-        if self.bell is not None:
-            self.bell.ring()
+        self.ring()
 
     def fail(self, error: StoreError) -> None:
         """Nothing that is not stored will be: whoever writes is told."""
@@ -108,8 +82,7 @@ class Lane(LogWindow):
         self._settle(error)
         if live:
             self.lease.tell(error)
-        if self.bell is not None:
-            self.bell.ring()
+        self.ring()
 
     def _settle(self, error: StoreError | None) -> None:
         future, self.flying = self.flying, None

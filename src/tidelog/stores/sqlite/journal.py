@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from tidelog.errors import Conflict, StoreError, Unavailable
 from tidelog.log import Lease, Record
+from tidelog.stored import done, failed
 from tidelog.stores.sqlite.blocks import encode, pack_entry, pack_header
 from tidelog.stores.sqlite.commit import Commit, Group, Job, Transaction, fenced
 from tidelog.stores.sqlite.live import Chunk, Live
@@ -72,7 +73,7 @@ class Journal:
         if records:
             last = after + len(records)
             if records[-1].seq != last:
-                return self._failed(Conflict(f"{log}: the records are not numbered from {after + 1} on"))
+                return failed(Conflict(f"{log}: the records are not numbered from {after + 1} on"))
             live.records += records
             live.last = last
         group = self._group
@@ -153,24 +154,15 @@ class Journal:
         self, log: str, live: Live | None, after: int, records: Sequence[Record], lease: Lease, ended: bool
     ) -> asyncio.Future[None]:
         if self._closing:
-            return self._failed(Unavailable("The store is closed."))
+            return failed(Unavailable("The store is closed."))
         if live is None or lease != live.lease:
-            return self._failed(Conflict(f"{log} is not ours"))
+            return failed(Conflict(f"{log} is not ours"))
         if live.repeats(after, records, ended):
             for group in (self._group, self._flying):
                 if group is not None and live.group == group.number:
                     return group.future
-            done = self._loop.create_future()
-            done.set_result(None)
-            return done
-        if after != live.last:
-            return self._failed(Conflict(f"{log} stands at {live.last}, not at {after}"))
-        return self._failed(Conflict(f"{log} has ended"))
-
-    def _failed(self, error: StoreError) -> asyncio.Future[None]:
-        future = self._loop.create_future()
-        future.set_exception(error)
-        return future
+            return done()
+        return failed(live.refusal(after))
 
     def _arm(self) -> None:
         """Commit in this turn of the loop if the window is closed, else when it closes."""

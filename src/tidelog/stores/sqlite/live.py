@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tidelog.bell import Bell
-from tidelog.log import Lease, Record, Tail
+from tidelog.log import Lease, Record
 from tidelog.stores.sqlite.blocks import SEQ_BITS, encode, pack_whose
-from tidelog.window import LogWindow
+from tidelog.window import OwnWindow
 
 WINDOW_RECORDS = 1024
 WINDOW_BYTES = 256 * 1024
@@ -17,7 +16,7 @@ Chunk = tuple[int, int, int, bytes]
 """A row of the table: id, count, epoch, data."""
 
 
-class Live(LogWindow):
+class Live(OwnWindow):
     """The window of one log: `records` begins behind `base` and holds at least what is not chunked and the last append.
 
     base <= chunked <= stored <= sent <= last. `read` shows what is stored; up to `sent` a commit is in flight, up to `last`
@@ -25,26 +24,20 @@ class Live(LogWindow):
     """
 
     __slots__ = (
-        "bell", "block_bytes", "blocks", "bytes", "call", "chunked", "closed", "end", "epoch", "group", "head",
-        "id", "last", "lease", "mark", "name", "number", "sent", "since", "whose",
+        "block_bytes", "blocks", "bytes", "chunked", "epoch", "group", "id", "mark", "number", "since", "whose",
     )  # fmt: skip
 
     def __init__(
         self, name: str, mark: int, row: int, *, lease: Lease, head: bytes, base: int, records: Sequence[Record]
     ) -> None:
-        super().__init__(base, records)
-        self.name = name
+        super().__init__(name, lease, head=head, base=base, records=records)
         self.mark = mark
         self.id = row
-        self.lease = lease
         self.epoch = lease.epoch
         self.whose = pack_whose(mark, row, lease.epoch)
-        self.head = head
         self.group = 0
         """The number of the last group commit that has to do with it."""
-        self.last = self.sent = self.chunked = self.stored
-        self.call = self.last
-        """The number before the first record of the last stored group."""
+        self.chunked = self.stored
         self.bytes = 0
         """About the size of what is in `records` and chunked."""
         self.blocks: list[bytes] = []
@@ -53,26 +46,6 @@ class Live(LogWindow):
         self.number = 0
         """The group commit that holds the first of `blocks`."""
         self.since = 0.0
-        self.closed = False
-        """Ended, stored or not."""
-        self.end = -1
-        """The number before the records that came with the end."""
-        self.bell: Bell | None = None
-
-    def tail(self) -> Tail:
-        """Where the stored part ends."""
-        return Tail(1, self.stored, self.ended, self.lease.epoch, self.head, self.lease.owner)
-
-    def repeats(self, after: int, records: Sequence[Record], ended: bool) -> bool:
-        """Whether this is the last append once more."""
-        if not records:
-            return ended and self.closed and after == self.end == self.last
-        return after >= self.call and self.records[after - self.base :] == list(records)
-
-    def ring(self) -> None:
-        """Wake whoever waits."""
-        if self.bell is not None:
-            self.bell.ring()
 
     def cut(self, last: int) -> None:
         """Forget everything behind this record; nothing of it is stored."""
