@@ -12,18 +12,15 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, NamedTuple
 from weakref import finalize, ref
 
-from redis.exceptions import RedisError
-
 from tidelog.bell import Bell
 from tidelog.errors import Gone, StoreError
 from tidelog.seams import Page
+from tidelog.stores.redis.ears import AGAIN, Ears
 from tidelog.window import LogWindow
 
 READY_TIMEOUT: Final = 2.0
 """Seconds for which a reader waits until its channel is heard; a ring that is lost meanwhile costs a delay."""
 WINDOW_RECORDS: Final = 1024
-AGAIN: Final = 0.2
-"""Seconds until a lost connection is made again."""
 
 _log = logging.getLogger("tidelog.stores.redis")
 
@@ -96,10 +93,11 @@ class Hub:
     """
 
     def __init__(
-        self, pubsub: Any, *, read: Callable[[str, int], Awaitable[Page]], stand: Callable[[str], Awaitable[Stand]],
-        mend: Callable[[str, int], Awaitable[object]], ours: Callable[[str, bytes], bool], again: Callable[[], None],
+        self, connect: Callable[[], Awaitable[Any]], *, read: Callable[[str, int], Awaitable[Page]],
+        stand: Callable[[str], Awaitable[Stand]], mend: Callable[[str, int], Awaitable[object]],
+        ours: Callable[[str, bytes], bool], again: Callable[[], None],
     ) -> None:  # fmt: skip
-        self._pubsub = pubsub
+        self._ears = Ears(connect, heard=self._heard, told=self._told)
         self._read = read
         self._stand = stand
         self._mend = mend
@@ -108,27 +106,24 @@ class Hub:
         self._channel = ""
         self._loop = asyncio.get_running_loop()
         self._watches: dict[str, Watch] = {}
-        self._wanted: dict[str, bool] = {}
-        """Channels to be heard, or not any more."""
-        self._sending: asyncio.Task[None] | None = None
+        self._before = False
+        """Whether Redis has been heard before."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._listening: asyncio.Task[None] | None = None
 
     async def start(self, channel: str) -> None:
         """Hear this channel, which is the process's own, and from now on all that are watched."""
         self._channel = channel
-        await self._pubsub.subscribe(channel)
-        self._listening = self._loop.create_task(self._listen())
+        self._ears.want(channel, True)
+        await self._ears.start()
 
     async def aclose(self) -> None:
         """Hear nothing more."""
-        tasks = [task for task in (self._listening, self._sending, *self._tasks) if task is not None]
-        for task in tasks:
+        await self._ears.aclose()
+        for task in tuple(self._tasks):
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         self.ring_all()
-        await self._pubsub.aclose()
 
     def bell(self, name: str, channel: str) -> Bell:
         """The bell of this log, which is watched for as long as somebody holds it."""
@@ -138,7 +133,7 @@ class Hub:
             bell = Bell()
             watch = self._watches[channel] = Watch(name, channel, bell)
             finalize(bell, self._leave, watch)
-            self._want(channel, True)
+            self._ears.want(channel, True)
         return bell
 
     def held(self, channel: str) -> Bell | None:
@@ -168,7 +163,7 @@ class Hub:
         """The log has lost records: whoever watches ends, and comes back to hear of it."""
         watch = self._watches.pop(channel, None)
         if watch is not None:
-            self._want(channel, False)
+            self._ears.want(channel, False)
             bell = watch.bell()
             if bell is not None:
                 bell.lost = True
@@ -187,49 +182,21 @@ class Hub:
     def _left(self, watch: Watch) -> None:
         if self._watches.get(watch.channel) is watch:
             del self._watches[watch.channel]
-            self._want(watch.channel, False)
+            self._ears.want(watch.channel, False)
 
-    def _want(self, channel: str, heard: bool) -> None:
-        self._wanted[channel] = heard
-        if self._sending is None or self._sending.done():
-            self._sending = self._loop.create_task(self._send())
+    def _heard(self, channel: str) -> None:
+        if channel == self._channel:
+            if self._before:
+                self._again()
+            self._before = True
+        watch = self._watches.get(channel)
+        if watch is not None:
+            self._spawn(self._begin(watch))
 
-    async def _send(self) -> None:
-        while self._wanted:
-            wanted, self._wanted = self._wanted, {}
-            for heard, call in ((False, self._pubsub.unsubscribe), (True, self._pubsub.subscribe)):
-                channels = [channel for channel, wish in wanted.items() if wish is heard]
-                if channels:
-                    try:
-                        await call(*channels)
-                    except (RedisError, OSError) as error:
-                        _log.warning("channels could not be %s: %s", "heard" if heard else "left", error)
-                        self._wanted = {**dict.fromkeys(channels, heard), **self._wanted}
-                        await asyncio.sleep(AGAIN)
-
-    async def _listen(self) -> None:
-        heard = False
-        while True:
-            try:
-                message = await self._pubsub.get_message(timeout=None)
-            except (RedisError, OSError) as error:
-                _log.warning("the connection that hears of changes was lost, will try again: %s", error)
-                await asyncio.sleep(AGAIN)
-                continue
-            if message is None:
-                continue
-            channel = message["channel"].decode()
-            if channel == self._channel:
-                if heard:
-                    self._again()
-                heard = True
-            watch = self._watches.get(channel)
-            if watch is None:
-                continue
-            if message["type"] == "subscribe":
-                self._spawn(self._begin(watch))
-            elif message["type"] == "message" and not self._ours(watch.name, message["data"]):
-                self._refresh(watch)
+    def _told(self, channel: str, said: bytes) -> None:
+        watch = self._watches.get(channel)
+        if watch is not None and not self._ours(watch.name, said):
+            self._refresh(watch)
 
     async def _begin(self, watch: Watch) -> None:
         """The channel is heard, perhaps again: what came before is looked at now."""

@@ -47,9 +47,6 @@ class Link:
         self._client = aredis.Redis(connection_pool=self._pool)
         self._wire: Wire | None = None
         self._connecting = asyncio.Lock()
-        self._hearing = aredis.Redis.from_url(
-            place.url, socket_timeout=None, socket_connect_timeout=SOCKET_TIMEOUT, retry=AsyncRetry(NoBackoff(), 0)
-        )
 
     async def start(self) -> None:
         """Connect, and load the scripts. Raises `InvalidRequest` for a Redis that cannot keep what `ack` promises."""
@@ -62,13 +59,18 @@ class Link:
         if self._wire is not None:
             await self._wire.aclose()
         with contextlib.suppress(RedisError, OSError):
-            await self._hearing.aclose()
             await self._client.aclose()
             await self._pool.disconnect()
 
-    def pubsub(self) -> Any:
-        """The connection that hears of changes."""
-        return self._hearing.pubsub()
+    async def connect(self) -> Any:
+        """A connection of redis-py, connected, and nobody else's. Raises what redis-py raises."""
+        connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        try:
+            await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
 
     def blocking(self) -> redis.Redis:
         """A client for a thread."""
@@ -151,9 +153,7 @@ class Link:
             if self._wire is None or self._wire.closed:
                 if self._wire is not None:
                     await self._wire.aclose()
-                connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
-                await connection.connect()
-                self._wire = Wire(connection)
+                self._wire = Wire(await self.connect())
             return self._wire
 
     async def _send(self, commands: Sequence[Command]) -> list[Any]:

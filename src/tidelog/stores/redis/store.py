@@ -2,7 +2,7 @@
 
 store.py   what callers see
 flow.py    what gathers here and is flushed, for all logs together;  lane.py  a log that this process writes
-hub.py     one connection that hears of changes;  the ends of watched logs, read once for all who watch them
+hub.py     the ends of watched logs, read once for all who watch them;  ears.py  the connection that hears of changes
 leases.py  who holds logs, and who of them is dead;  beats.py  the process's own lease;  parking.py  logs that nobody holds
 claims.py  idempotency keys;  lists.py  the names of logs;  notes.py  their ends
 link.py    the connections;  wire.py  the one that stores;  calls.py  what is sent;  scripts.py  what Redis does in one step
@@ -75,7 +75,7 @@ class RedisStore:
             self._life = await self._link.life()
             await self._leases.enter()
             self._hub = Hub(
-                self._link.pubsub(), read=self._fetch, stand=self._stand, mend=self._mend, ours=self._is_ours,
+                self._link.connect, read=self._fetch, stand=self._stand, mend=self._mend, ours=self._is_ours,
                 again=self._again,
             )  # fmt: skip
             await self._hub.start(f"{self._place.prefix}:process:{owner}")

@@ -27,27 +27,20 @@ class Batch(NamedTuple):
     done: asyncio.Future[list[Any]]
 
 
-class Wire(asyncio.Protocol):
-    """Answers come in the order of the commands. It takes over the transport of a connection that redis-py has made."""
+class Line(asyncio.Protocol):
+    """Takes over the transport of a connection that redis-py has made, and gives each answer to `take`."""
 
     def __init__(self, connection: Any) -> None:
         self.closed = False
         self._connection = connection
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
-        self._waiting: deque[Batch] = deque()
         self._loop = asyncio.get_running_loop()
         self._transport = cast(asyncio.Transport, connection._writer.transport)
         self._transport.set_protocol(self)
 
-    def send(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
-        """The answers, which may be errors. Fails with redis-py's `ConnectionError`."""
-        done: asyncio.Future[list[Any]] = self._loop.create_future()
-        if self.closed:
-            done.set_exception(ConnectionError("the connection was lost"))
-            return done
-        self._waiting.append(Batch(len(commands), [], done))
-        self._transport.write(b"".join([hiredis.pack_command(command) for command in commands]))
-        return done
+    def take(self, answer: Any) -> None:
+        """What Redis says next."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Whoever waits is told that the connection was lost."""
@@ -63,18 +56,44 @@ class Wire(asyncio.Protocol):
         """Of the transport."""
         self._reader.feed(data)
         while (answer := self._reader.gets()) is not _NOTHING:
-            if isinstance(answer, hiredis.PushNotification) or not self._waiting:
-                continue
-            batch = self._waiting[0]
-            batch.answers.append(answer)
-            if len(batch.answers) == batch.size:
-                self._waiting.popleft()
-                if not batch.done.done():
-                    batch.done.set_result(batch.answers)
+            self.take(answer)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Of the transport."""
         self.closed = True
+
+
+class Wire(Line):
+    """Answers come in the order of the commands."""
+
+    def __init__(self, connection: Any) -> None:
+        super().__init__(connection)
+        self._waiting: deque[Batch] = deque()
+
+    def send(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
+        """The answers, which may be errors. Fails with redis-py's `ConnectionError`."""
+        done: asyncio.Future[list[Any]] = self._loop.create_future()
+        if self.closed:
+            done.set_exception(ConnectionError("the connection was lost"))
+            return done
+        self._waiting.append(Batch(len(commands), [], done))
+        self._transport.write(b"".join([hiredis.pack_command(command) for command in commands]))
+        return done
+
+    def take(self, answer: Any) -> None:
+        """The next answer to the batch that has waited longest."""
+        if isinstance(answer, hiredis.PushNotification) or not self._waiting:
+            return
+        batch = self._waiting[0]
+        batch.answers.append(answer)
+        if len(batch.answers) == batch.size:
+            self._waiting.popleft()
+            if not batch.done.done():
+                batch.done.set_result(batch.answers)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Of the transport."""
+        super().connection_lost(error)
         while self._waiting:
             done = self._waiting.popleft().done
             if not done.done():
