@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 import pytest
 from tests.parts import PATIENCE, turns, until
 
 from tidelog.alarm import Alarm
-from tidelog.bell import Bell, Turn, Waiter
+from tidelog.bell import Bell, Waiter
 
 pytestmark = pytest.mark.anyio
 
@@ -131,21 +130,3 @@ async def test_moving_an_alarm_later_makes_no_new_timer() -> None:
         alarm.set(loop.time() + 20 + n)
     assert alarm._timer is timer
     alarm.close()
-
-
-async def test_a_turn_makes_its_calls_together_and_an_error_stops_none(caplog: pytest.LogCaptureFixture) -> None:
-    turn, calls = Turn(), list[str]()
-
-    def again() -> None:
-        calls.append("a")
-        turn.soon(lambda: calls.append("c"))
-
-    turn.soon(again)
-    turn.soon(lambda: [][0])
-    turn.soon(lambda: calls.append("b"))
-    assert not calls
-    await asyncio.sleep(0)
-    assert calls == ["a", "b"]
-    await asyncio.sleep(0)
-    assert calls == ["a", "b", "c"]
-    assert [record.levelno for record in caplog.records] == [logging.ERROR]

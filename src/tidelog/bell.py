@@ -107,26 +107,3 @@ class Waiter:
     def _resume(self) -> None:
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
-
-
-class Turn:
-    """Gathers calls and makes them once per turn of the loop, all in one callback."""
-
-    __slots__ = ("_calls",)
-
-    def __init__(self) -> None:
-        self._calls: list[Wake] = []
-
-    def soon(self, call: Wake) -> None:
-        """Make this call in the next turn."""
-        if not self._calls:
-            asyncio.get_running_loop().call_soon(self._run)
-        self._calls.append(call)
-
-    def _run(self) -> None:
-        calls, self._calls = self._calls, []
-        for call in calls:
-            try:
-                call()
-            except Exception:
-                log.exception("tidelog: a reader failed")

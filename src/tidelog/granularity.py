@@ -7,10 +7,8 @@ place to resume and no dialect needs to know.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal, NamedTuple
-
-import msgspec
 
 from tidelog import events as e
 from tidelog.errors import InvalidRequest
@@ -57,54 +55,49 @@ def _seconds(text: str) -> float:
 
 _TEXT: Final = b'{"type":"text.delta"'
 _REASONING: Final = b'{"type":"reasoning.delta"'
+_WORDS: Final = b',"text":"'
+DELTAS: Final = (_TEXT, _REASONING)
+"""How the data of records begins that may be joined with others of their part."""
 
 
 def is_delta(record: Record) -> bool:
     """Whether this record may be joined with others of its part."""
-    return record.data.startswith(_TEXT) or record.data.startswith(_REASONING)
+    return record.data.startswith(DELTAS)
+
+
+def beginning(delta: Record) -> bytes:
+    """How this delta, and all of its part, begin: up to the text, which ends with a quote and a brace."""
+    return delta.data[: delta.data.index(_WORDS) + len(_WORDS)]
+
+
+def is_one_part(records: Sequence[Record]) -> bool:
+    """Whether all of these are deltas of one part."""
+    begin = beginning(records[0]) if is_delta(records[0]) else b"-"
+    return all(record.data.startswith(begin) for record in records)
+
+
+def join(deltas: Sequence[Record], begin: int) -> Record:
+    """One record of deltas that are the same in their first `begin` bytes, their `beginning`."""
+    first, last = deltas[0], deltas[-1]
+    if first is last:
+        return first
+    texts = b"".join([delta.data[begin:-2] for delta in deltas])
+    return Record(last.seq, last.at, b'{"from":%d,%b%b"}' % (first.seq, first.data[1:begin], texts), last.epoch)
 
 
 def merge(records: Sequence[Record]) -> Sequence[Record]:
     """The records, with neighbouring deltas of one part joined."""
-    return records if len(records) == 1 else list(_merge(records))
-
-
-def _merge(records: Iterable[Record]) -> Iterator[Record]:
-    run: list[tuple[Record, e.TextDelta | e.ReasoningDelta]] = []
-    for record in records:
-        event = e.decode(record.data) if is_delta(record) else None
-        if isinstance(event, e.TextDelta | e.ReasoningDelta):
-            if run and (type(run[0][1]) is not type(event) or run[0][1].part != event.part):
-                yield _join(run)
-                run = []
-            run.append((record, event))
-        else:
-            if run:
-                yield _join(run)
-                run = []
-            yield record
-    if run:
-        yield _join(run)
-
-
-def _join(run: Sequence[tuple[Record, e.TextDelta | e.ReasoningDelta]]) -> Record:
-    last = run[-1][0]
-    if len(run) == 1:
-        return last
-    first_seq = _first_seq(run[0][0])
-    event = msgspec.structs.replace(run[0][1], text="".join(event.text for _, event in run))
-    data = b'{"from":%d,%b' % (first_seq, e.encode(event)[1:])
-    return Record(last.seq, last.at, data, last.epoch)
-
-
-class _From(msgspec.Struct, rename={"first": "from"}):
-    first: int | None = None
-
-
-def _first_seq(record: Record) -> int:
-    if not record.data.startswith(b'{"from"'):
-        return record.seq
-    return msgspec.json.decode(record.data, type=_From).first or record.seq
+    if len(records) < 2:
+        return records
+    merged: list[Record] = []
+    start, begin = 0, b"-"
+    for index, record in enumerate(records):
+        if index and not record.data.startswith(begin):
+            merged.append(join(records[start:index], len(begin)))
+            start = index
+        if start == index:
+            begin = beginning(record) if is_delta(record) else b"-"
+    return [*merged, join(records[start:], len(begin))]
 
 
 class Holder:

@@ -14,7 +14,7 @@ from tidelog import answering, asking, control, threads
 from tidelog import events as e
 from tidelog.admission import Admission, Bounds, Claim
 from tidelog.answering import Answered
-from tidelog.bell import Bell, Turn
+from tidelog.bell import Bell
 from tidelog.endings import Ending, Endings, OnEnd
 from tidelog.errors import Conflict, Gone, Overloaded, StoreError
 from tidelog.head import Head
@@ -33,6 +33,7 @@ from tidelog.run import Run
 from tidelog.seams import Leasing, Parking, Store
 from tidelog.sources.values import Values
 from tidelog.taking import Again
+from tidelog.turn import Turn
 
 log = logging.getLogger("tidelog")
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from tidelog import registry
 from tidelog.asking import head_of
 from tidelog.cursor import Cursor
 from tidelog.errors import Gone
-from tidelog.frame import Envelope, Frame
+from tidelog.frame import Frame
 from tidelog.granularity import Granularity
 from tidelog.limits import Limits
 from tidelog.log import Lease, Record, run_log
@@ -57,82 +57,6 @@ def delivery(
     return Delivery(
         cursor, registry.dialect(dialect)("r"), registry.framing("sse")(5), write=socket.write, pacing=pacing
     )
-
-
-class Fast(Socket):
-    """Takes direct writes, too: at every `every`-th asking, and not before something was sent the ordinary way."""
-
-    def __init__(self, every: int) -> None:
-        super().__init__()
-        self.direct = 0
-        self._every = every
-        self._asked = 0
-
-    def ready(self, sent: int) -> bool:
-        self._asked += 1
-        return sent > 0 and self._asked % self._every == 0
-
-    def put(self, data: bytes) -> None:
-        assert data, "an empty chunk ends the body"
-        self.direct += 1
-        self.writes.append(data)
-
-
-class Door:
-    """`deliver.Direct` over a `Fast` socket, closed at every third look."""
-
-    envelope = Envelope()
-
-    def __init__(self, socket: Fast) -> None:
-        self.ready, self.put = socket.ready, socket.put
-        self._looks = 0
-
-    @property
-    def open(self) -> bool:
-        self._looks += 1
-        return self._looks % 3 != 0
-
-
-EVERYTHING = (
-    e.Progress(task="t", done=1),
-    e.Sources([e.Source(id="s1", title="T")]),
-    e.ToolStarted(call="a", name="x"),
-    e.ToolInputDelta(call="a", json="{"),
-    e.ToolEnded(call="a", output=1),
-    e.ToolStarted(call="b", name="y"),
-    e.ToolInput(call="b", input={}),
-    e.TextDelta(text="one"),
-    e.Progress(task="t", done=2),
-    e.TextDelta(text="two\nthree"),
-    e.ToolEnded(call="b", outcome="failed", error="no"),
-    e.Data(data=[1]),
-    e.TextEnded(),
-    ENDED,
-)
-
-
-@pytest.mark.parametrize("every", [1, 2, 3])
-@pytest.mark.parametrize("dialect", sorted(registry.DIALECTS))
-@pytest.mark.parametrize("framing", ["sse", "lines"])
-async def test_the_short_way_says_the_same(dialect: str, framing: str, every: int) -> None:
-    """Whichever records a socket takes at once and whichever take the loop: the bytes are those of the plain composition."""
-    records = log_of(*EVERYTHING)
-    store, socket = await opened(), Fast(every)
-    served = Delivery(
-        Cursor(store, run_log("r")), registry.dialect(dialect)("r"), registry.framing(framing)(5),
-        write=socket.write, direct=Door(socket), pacing=Pacing(Granularity(0.0)),
-    )  # fmt: skip
-    task = asyncio.create_task(served.run())
-    await turns()
-    for record in records[1:]:
-        last = record.seq == len(records)
-        await store.append(run_log("r"), record.seq - 1, [record], lease=Lease("me"), ended=last)
-        await turns()
-    assert await asyncio.wait_for(task, PATIENCE) == "ended"
-    plain, frames = registry.framing(framing)(5), registry.dialect(dialect)("r")
-    wanted = b"".join(plain.encode(frame) for record in records for frame in frames.encode(record))
-    assert b"".join(socket.writes) == wanted
-    assert socket.direct > 0 or every > 1
 
 
 async def test_it_ends_with_the_log() -> None:

@@ -13,7 +13,7 @@ from tests.parts import ENDED, PATIENCE, turns, until
 from tests.properties.logs import whole_logs
 from tests.properties.test_resume import GRANULARITIES, Frames, shown
 from tests.test_paced import played
-from tests.transports.test_deliver import Door, Fast, Socket, opened
+from tests.transports.test_deliver import Socket, opened
 
 from tidelog import events as e
 from tidelog import registry
@@ -30,11 +30,11 @@ pytestmark = pytest.mark.anyio
 
 def steered(
     store: MemoryStore, socket: Socket, *, dialect: str = "native", cursor: Cursor | None = None,
-    pacing: Pacing = Pacing(Granularity(0.0)), direct: Door | None = None, hold_limit: float = 60.0,
+    pacing: Pacing = Pacing(Granularity(0.0)), hold_limit: float = 60.0,
 ) -> Steered:  # fmt: skip
     return Steered(
         cursor or Cursor(store, run_log("r")), registry.dialect(dialect)("r"), registry.framing("messages")(5),
-        write=socket.write, pacing=pacing, direct=direct, hold_limit=hold_limit,
+        write=socket.write, pacing=pacing, hold_limit=hold_limit,
     )  # fmt: skip
 
 
@@ -45,10 +45,9 @@ async def say(store: MemoryStore, *texts: str, after: int, ended: bool = False) 
         await turns()
 
 
-@pytest.mark.parametrize("direct", [False, True])
-async def test_a_held_view_shows_nothing_and_then_all(direct: bool) -> None:
-    store, socket = await opened(), Fast(1)
-    view = steered(store, socket, direct=Door(socket) if direct else None)
+async def test_a_held_view_shows_nothing_and_then_all() -> None:
+    store, socket = await opened(), Socket()
+    view = steered(store, socket)
     task = asyncio.create_task(view.run())
     await say(store, "a", "b", after=1)
     await until(lambda: '"b"' in socket.text)
@@ -59,7 +58,6 @@ async def test_a_held_view_shows_nothing_and_then_all(direct: bool) -> None:
     view.go()
     assert await asyncio.wait_for(task, PATIENCE) == "ended"
     assert [socket.text.count(f'"{text}"') for text in "abcd"] == [1, 1, 1, 1]
-    assert bool(socket.direct) == direct
 
 
 async def test_a_held_view_beats_and_lets_its_viewer_go() -> None:

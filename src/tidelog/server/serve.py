@@ -125,7 +125,7 @@ class Outermost:
 
 
 class Connection:
-    """One request's connection: implements `deliver.Direct`, and can be cut.
+    """One request's connection: implements `direct.Direct`, and can be cut.
 
     A direct write skips every layer of the application, so it is taken only when what the delivery has sent through them has come
     out here, byte for byte as many and under no encoding: nobody holds it back or compresses it.

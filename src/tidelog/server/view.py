@@ -25,6 +25,7 @@ from tidelog.server.expiry import expiring
 from tidelog.server.negotiate import Form
 from tidelog.server.tracing import Tracing
 from tidelog.transports.deliver import FAREWELL_TIMEOUT, HEARTBEAT, SEND_TIMEOUT, Delivery, How, Pacing
+from tidelog.transports.direct import DirectDelivery
 
 log = logging.getLogger("tidelog")
 
@@ -148,10 +149,12 @@ class View:
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
         connection = scope.get("extensions", {}).get("tidelog")
-        delivery = Delivery(
-            cursor_of(self._runner, subject.log, position, self._form.pace), dialect, framing,
-            write=write, direct=connection, pacing=pacing, turn=self._runner.turn,
-        )  # fmt: skip
+        cursor, turn = cursor_of(self._runner, subject.log, position, self._form.pace), self._runner.turn
+        delivery = (
+            DirectDelivery(cursor, dialect, framing, write=write, direct=connection, pacing=pacing, turn=turn)
+            if connection is not None
+            else Delivery(cursor, dialect, framing, write=write, pacing=pacing, turn=turn)
+        )
         peer.when_gone(delivery.leave)
         how: How | Literal["dropped"]
         try:

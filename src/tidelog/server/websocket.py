@@ -107,6 +107,7 @@ class _View:
         self._view = Steered(
             cursor_of(edge.runner, run_log(head.run), position, form.pace), form.dialect(head.run), form.framing(retry),
             write=self._write, pacing=Pacing(form.granularity, settings.heartbeat, settings.send_timeout, retry),
+            turn=edge.runner.turn,
         )  # fmt: skip
         check = partial(edge.access.check, request, target_of(head))
         self._steering = Steering(edge.runner, head.run, self._view, by=by, check=check, receive=websocket.receive)

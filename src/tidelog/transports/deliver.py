@@ -9,17 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from math import inf
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple
 
 from tidelog.alarm import Alarm
-from tidelog.bell import Turn
 from tidelog.cursor import Cursor
 from tidelog.errors import Unavailable
-from tidelog.frame import PLAIN, Envelope, Frame, Why
+from tidelog.frame import Frame, Why
 from tidelog.granularity import Granularity, Holder, is_delta, merge
 from tidelog.log import Record
 from tidelog.seams import RECORD_COST, Dialect, Framing
+from tidelog.turn import Turn
 
 HEARTBEAT: Final = 15.0
 SEND_TIMEOUT: Final = 30.0
@@ -31,45 +30,8 @@ SLICE_BYTES: Final = 16 * 1024
 STORE_AGAIN: Final = 0.25
 """Seconds until a store that is away is read again."""
 
-TURN: Final = 0.0005
-"""Records that came within so many seconds are one burst: about a turn of a busy loop."""
-
 How = Literal["ended", "left", "stalled", "sent_away", "idle"]
 Write = Callable[[bytes], Awaitable[None]]
-
-
-class Direct(Protocol):
-    """A socket that takes bytes without a task in between."""
-
-    open: bool
-    """Whether the socket takes more now."""
-
-    @property
-    def envelope(self) -> Envelope:
-        """What belongs around each write."""
-        ...
-
-    def put(self, data: bytes, /) -> None:
-        """Write these bytes, in their envelope: only while `open`, and once `ready` was true since the last `Write`."""
-        ...
-
-    def ready(self, sent: int) -> bool:
-        """Whether a write would go out now, right behind the `sent` bytes that went through `Write`."""
-        ...
-
-
-class Nowhere:
-    """A `Direct` that is never open, for servers that have none."""
-
-    open = False
-    envelope = PLAIN
-
-    def put(self, data: bytes, /) -> None:
-        """Is never called."""
-
-    def ready(self, sent: int) -> bool:
-        """Never."""
-        return False
 
 
 class Pacing(NamedTuple):
@@ -84,13 +46,12 @@ class Pacing(NamedTuple):
 class Delivery:
     """Serves one viewer. `leave` and `send_away` may be called by other tasks of the loop at any time.
 
-    Deliveries that share a `turn` are served in one callback of the loop.
+    Deliveries that share a `turn` widen their merge windows together.
     """
 
     __slots__ = (
-        "_alarm", "_cursor", "_dialect", "_direct", "_framed", "_framing", "_holder", "_how", "_lag", "_loop",
-        "_next_at", "_pacing", "_run", "_scheduled", "_sent", "_short", "_spoke_at", "_task", "_turn", "_verbatim",
-        "_waiting", "_window", "_write", "_writing", "moved", "why",
+        "_alarm", "_cursor", "_dialect", "_framed", "_framing", "_holder", "_how", "_loop", "_next_at", "_pacing",
+        "_sent", "_spoke_at", "_task", "_turn", "_window", "_write", "_writing", "moved", "why",
     )  # fmt: skip
 
     def __init__(
@@ -100,7 +61,6 @@ class Delivery:
         framing: Framing,
         *,
         write: Write,
-        direct: Direct | None = None,
         pacing: Pacing = Pacing(),
         turn: Turn | None = None,
     ) -> None:
@@ -108,7 +68,6 @@ class Delivery:
         self._dialect = dialect
         self._framing = framing
         self._write = write
-        self._direct: Direct = direct or Nowhere()
         self._sent = 0
         self._pacing = pacing
         self.moved: Callable[[int], None] | None = None
@@ -123,23 +82,12 @@ class Delivery:
         self._spoke_at = 0.0
         self._next_at = 0.0
         """When the next deltas may go, by the records' clock. The window holds on average: a steady stream may jitter."""
-        self._run = cursor.log.partition("/")[2].encode()
-        self._verbatim = framing.verbatim
         self._framed = False
         """Whether a first frame has gone out, with all that only the first carries."""
-        self._short = False
-        """Whether the next record may go out as it is: the task waits, the way is clear, and nobody asks for more than bytes."""
         self._window = pacing.granularity.merge
         chunk = pacing.granularity.chunk
         self._holder = Holder(chunk) if chunk else None
-        self._waiting = False
-        """Whether the task waits for records, and what comes may be written without it."""
-        self._scheduled = False
-        self._lag = -inf
-        """From the records' clock to the loop's, once a record has gone the short way."""
         self._turn = turn or Turn()
-        if direct is not None:
-            cursor.rung = self._rung
 
     @property
     def position(self) -> int:
@@ -150,6 +98,7 @@ class Delivery:
         """Until the log has ended and all of it is written, or the viewer is gone. Raises `Gone` if the log is dropped."""
         self._task = asyncio.current_task()
         self._spoke_at = self._loop.time()
+        self._turn.enter()
         try:
             await self._resume()
             while self._how is None:
@@ -174,6 +123,7 @@ class Delivery:
             self.moved = None
             self._alarm.drop()
             self._cursor.close()
+            self._turn.leave()
         return self._how or "left"
 
     def leave(self) -> None:
@@ -229,25 +179,25 @@ class Delivery:
     async def _next(self) -> Sequence[Record]:
         """The next records; deltas that come within the merge window of the last write wait for its end."""
         left = self._pacing.heartbeat - (self._quiet() if self._framing.heartbeat else 0.0)
-        self._waiting = self._holder is None
         try:
-            records = await self._cursor.next(max(left, 0.001))
+            records = await self._wait(max(left, 0.001))
         except Unavailable:
             await asyncio.sleep(STORE_AGAIN)  # heartbeats go on; the run will tell how it ends
             return ()
-        finally:
-            self._waiting = self._short = False
         if not self._window or not records or self._cursor.ended:
             return records
         wait = self._next_at - records[-1].at
         if wait <= 0 or self._is_behind(records) or not all(map(is_delta, records)):
             return records
-        await asyncio.sleep(min(wait, self._window))
+        await asyncio.sleep(min(wait, self._window * self._turn.width))
         return [*records, *await self._cursor.next(0)]
 
+    async def _wait(self, timeout: float) -> Sequence[Record]:
+        return await self._cursor.next(timeout)
+
     def _quiet(self) -> float:
-        """Seconds since the last byte went out, at least a window less after the short way."""
-        return self._loop.time() - max(self._spoke_at, self._next_at - self._window + self._lag)
+        """Seconds since the last byte went out."""
+        return self._loop.time() - self._spoke_at
 
     def _is_behind(self, records: Sequence[Record]) -> bool:
         """A batch that is full was cut: a viewer that catches up does not wait for more to come."""
@@ -256,80 +206,14 @@ class Delivery:
     async def _send(self, records: Sequence[Record]) -> None:
         if self._holder is not None:
             records = self._holder.feed(records)
-        if await self._say(
-            self._frames(records)
-        ):  # what did not wait, as other events do not, owes no more than one window
+        if await self._say(self._frames(records)):
             self._framed = True
-            at = records[-1].at
-            self._next_at = min(max(self._next_at + self._window, at), at + self._window)
+            at, window = records[-1].at, self._window * self._turn.width
+            self._next_at = min(
+                max(self._next_at + window, at), at + window
+            )  # what did not wait owes one window at most
         if self.moved is not None:
             self.moved(self._cursor.position)
-
-    def _rung(self) -> None:
-        """The short way for a viewer that keeps up: a record that is bytes already goes out in the turn in which it was stored.
-
-        It is the first of a burst. What follows, and what is more than bytes, goes together in the next turn of the loop.
-        """
-        if not self._short:
-            self._rung_otherwise()
-            return
-        cursor, direct = self._cursor, self._direct
-        window, position = cursor.window, cursor.position
-        if window is not None and window.stored == position + 1 and direct.open and not window.ended:
-            record = window.records[position - window.base]
-            at, next_at = record.at, self._next_at
-            if at >= next_at:
-                put, verbatim = direct.put, self._verbatim
-                put(verbatim(record))
-                cursor.position = position + 1
-                next_at += self._window
-                at += TURN
-                self._next_at = next_at if next_at > at else at
-                if self.moved is not None:
-                    self.moved(position + 1)
-                return
-        self._rung_otherwise()
-
-    def _rung_otherwise(self) -> None:
-        self._short = False
-        if not self._waiting or self._cursor.window is None:
-            self._cursor.ring()
-        elif not self._scheduled:
-            self._scheduled = True
-            self._turn.soon(self._catch_up)
-
-    def _catch_up(self) -> None:
-        """Write what came since, without a task; wake it for what cannot go out now."""
-        self._scheduled = done = False
-        try:
-            done = self._waiting and self._write_page()
-        finally:
-            if not done:
-                self._cursor.ring()
-
-    def _write_page(self) -> bool:
-        cursor, direct = self._cursor, self._direct
-        if cursor.window is None or cursor.position < cursor.window.base:
-            return False
-        page = cursor.window.page(cursor.position, cursor.batch)
-        if not page.records or page.more or page.ended:
-            return False
-        last = page.records[-1]
-        if last.at + TURN < self._next_at or not direct.ready(self._sent):
-            return False  # before anything is encoded: a dialect takes each record once
-        if self._framed and self._dialect.verbatim:
-            self._short = True
-            self._framing.begin(self._run, direct.envelope)
-        data = b"".join([self._framing.encode(frame) for frame in self._frames(page.records)])
-        cursor.position = last.seq
-        if data:  # else the dialect has no words for these records
-            direct.put(direct.envelope.around(data))
-            self._spoke_at = self._loop.time()
-            self._lag = self._spoke_at - last.at
-            self._next_at = max(self._next_at + self._window, last.at)
-        if self.moved is not None:
-            self.moved(last.seq)
-        return True
 
     def _frames(self, records: Sequence[Record]) -> Iterator[Frame]:
         if self._window or self._holder is not None:
@@ -357,7 +241,6 @@ class Delivery:
         limit = FAREWELL_TIMEOUT if self._how == "sent_away" else self._pacing.send_timeout
         self._alarm.set(self._loop.time() + limit)
         self._writing = True
-        self._short = False
         await self._write(data)
         self._writing = False
         self._sent += len(data)

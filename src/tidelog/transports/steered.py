@@ -15,7 +15,8 @@ from tidelog.cursor import Cursor
 from tidelog.granularity import Holder
 from tidelog.log import Record
 from tidelog.seams import Dialect, Framing
-from tidelog.transports.deliver import Delivery, Direct, How, Pacing, Write
+from tidelog.transports.deliver import Delivery, How, Pacing, Write
+from tidelog.turn import Turn
 
 HOLD_LIMIT: Final = 3600.0
 """Seconds for which a view may be held; then it is closed, and its viewer may come back where it stood."""
@@ -28,9 +29,9 @@ class Steered(Delivery):
 
     def __init__(
         self, cursor: Cursor, dialect: Dialect, framing: Framing, *,
-        write: Write, direct: Direct | None = None, pacing: Pacing = Pacing(), hold_limit: float = HOLD_LIMIT,
+        write: Write, pacing: Pacing = Pacing(), turn: Turn | None = None, hold_limit: float = HOLD_LIMIT,
     ) -> None:  # fmt: skip
-        super().__init__(cursor, dialect, framing, write=write, direct=direct, pacing=pacing)
+        super().__init__(cursor, dialect, framing, write=write, pacing=pacing, turn=turn)
         self._hold_limit = hold_limit
         self._asked = False
         """Whether there is something to attend to before the cursor is asked."""
@@ -83,7 +84,6 @@ class Steered(Delivery):
 
     def _ask(self) -> None:
         self._asked = True
-        self._short = self._waiting = False  # what is stored from now on must not go past what is asked
         self._waiter.wake()
         self._cursor.wake()
 
@@ -121,7 +121,7 @@ class Steered(Delivery):
     async def _seek(self) -> None:
         position, self._sought = self._sought or 0, None
         self._cursor.move(position)
-        self._dialect = type(self._dialect)(self._run.decode())
+        self._dialect = type(self._dialect)(self._cursor.log.partition("/")[2])
         self._next_at = 0.0
         if self._holder is not None and self._pacing.granularity.chunk is not None:
             self._holder = Holder(self._pacing.granularity.chunk)

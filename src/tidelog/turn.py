@@ -1,0 +1,96 @@
+"""What deliveries do together: calls gathered into one callback of the loop, at once or at a tick; and how wide windows are."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from time import thread_time
+from typing import Final
+
+TICK: Final = 0.004
+"""Seconds between ticks: what is due between two is done at the later one."""
+SAMPLE: Final = 0.2
+"""Seconds between two looks at the load."""
+CALM: Final = 0.1
+BUSY: Final = 0.3
+"""The share of its time for which the loop works: up to CALM windows are as they are asked for, from BUSY on they are WIDEST."""
+WIDEST: Final = 2.0
+"""Times the window that is asked for."""
+
+log = logging.getLogger("tidelog")
+
+Call = Callable[[], None]
+
+
+class Turn:
+    """Makes calls together. `width` is how many times as wide as they are asked for merge windows are under the load of now.
+
+    The load is looked at for as long as somebody is in.
+    """
+
+    __slots__ = ("_at", "_busy", "_calls", "_in", "_spent", "_ticks", "_timer", "width")
+
+    def __init__(self) -> None:
+        self.width = 1.0
+        self._calls: list[Call] = []
+        self._ticks: dict[int, list[Call]] = {}
+        self._in = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._at = self._spent = self._busy = 0.0
+
+    def soon(self, call: Call) -> None:
+        """Make this call in the next turn of the loop."""
+        if not self._calls:
+            asyncio.get_running_loop().call_soon(self._run)
+        self._calls.append(call)
+
+    def later(self, delay: float, call: Call) -> None:
+        """Make this call in `delay` seconds, up to a tick later."""
+        loop = asyncio.get_running_loop()
+        tick = int((loop.time() + delay) / TICK) + 1
+        calls = self._ticks.get(tick)
+        if calls is None:
+            self._ticks[tick] = [call]
+            loop.call_at(tick * TICK, self._tick, tick)
+        else:
+            calls.append(call)
+
+    def enter(self) -> None:
+        """Look at the load from now on."""
+        self._in += 1
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._at, self._spent = loop.time(), thread_time()
+            self._timer = loop.call_later(SAMPLE, self._look, loop)
+
+    def leave(self) -> None:
+        """One that has entered needs it no more."""
+        self._in -= 1
+        if not self._in and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._busy, self.width = 0.0, 1.0
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        at, spent = loop.time(), thread_time()
+        share = (spent - self._spent) / max(at - self._at, SAMPLE / 2)
+        self._at, self._spent = at, spent
+        self._busy = (self._busy + share) / 2
+        self.width = 1.0 + (WIDEST - 1.0) * min(1.0, max(0.0, (self._busy - CALM) / (BUSY - CALM)))
+        self._timer = loop.call_later(SAMPLE, self._look, loop)
+
+    def _run(self) -> None:
+        calls, self._calls = self._calls, []
+        _make(calls)
+
+    def _tick(self, tick: int) -> None:
+        _make(self._ticks.pop(tick))
+
+
+def _make(calls: list[Call]) -> None:
+    for call in calls:
+        try:
+            call()
+        except Exception:
+            log.exception("tidelog: a reader failed")

@@ -1,0 +1,67 @@
+"""Calls that deliveries make together, and windows that widen under load."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import pytest
+from tests.parts import until
+
+from tidelog import turn as turns
+from tidelog.turn import WIDEST, Turn
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_turn_makes_its_calls_together_and_an_error_stops_none(caplog: pytest.LogCaptureFixture) -> None:
+    turn, calls = Turn(), list[str]()
+
+    def again() -> None:
+        calls.append("a")
+        turn.soon(lambda: calls.append("c"))
+
+    turn.soon(again)
+    turn.soon(lambda: [][0])
+    turn.soon(lambda: calls.append("b"))
+    assert not calls
+    await asyncio.sleep(0)
+    assert calls == ["a", "b"]
+    await asyncio.sleep(0)
+    assert calls == ["a", "b", "c"]
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+async def test_later_is_not_earlier_and_all_of_a_tick_go_in_one_callback() -> None:
+    turn, loop, calls = Turn(), asyncio.get_running_loop(), list[tuple[int, float]]()
+    began = loop.time()
+    for number in range(200):
+        turn.later(number / 10_000, lambda number=number: calls.append((number, loop.time() - began)))
+    assert len(turn._ticks) <= 0.02 / turns.TICK + 2
+    await until(lambda: len(calls) == 200)
+    assert not turn._ticks
+    assert [number for number, _ in calls] == list(range(200))
+    assert all(after >= number / 10_000 - 0.001 for number, after in calls)
+
+
+async def test_windows_are_wider_while_the_loop_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "SAMPLE", 0.02)
+    turn = Turn()
+    turn.enter()
+    assert turn.width == 1.0
+
+    def work() -> None:
+        until = time.thread_time() + 0.002
+        while time.thread_time() < until:
+            pass
+
+    async def busy() -> None:
+        while turn.width < WIDEST:
+            work()
+            await asyncio.sleep(0)
+
+    await asyncio.wait_for(busy(), 20)
+    await until(lambda: turn.width == 1.0)
+    turn.leave()
+    assert turn._timer is None
