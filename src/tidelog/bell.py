@@ -32,6 +32,11 @@ class Bell:
         self._order: tuple[Wake, ...] | None = ()
         """Whom to call, as it was when the ring began; None after a change."""
 
+    @property
+    def single(self) -> bool:
+        """Whether one waits alone."""
+        return self._single is not None
+
     def ring(self) -> None:
         """Call all that wait. What one raises hurts neither the others nor the writer."""
         self.rung = True

@@ -36,6 +36,11 @@ class Cursor:
         self._interrupted = False
         self.rung: Callable[[], None] = self._waiter.wake
 
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else waits for this log in this process."""
+        return self._bell is not None and self._bell.single
+
     async def next(self, timeout: float | None = None) -> Sequence[Record]:
         """The next records, at most `batch` bytes: at once if there are any, else when some come.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -193,6 +193,16 @@ class Store(Protocol):
         ...
 
 
+class Told(NamedTuple):
+    """Records as bytes. `alike` is the same for viewers that are told the same in the same bytes."""
+
+    first: int
+    last: int
+    epoch: int
+    alike: object
+    data: bytes
+
+
 class Window(Protocol):
     """The end of one live log in memory, as it grows."""
 
@@ -201,6 +211,8 @@ class Window(Protocol):
     base: int
     stored: int
     ended: bool
+    told: Told | None
+    """What a viewer was last told of it, for whoever stands where that one stood."""
 
     def page(self, after: int, limit: int) -> Page:
         """What `read` would give; `after` is not before `base`."""

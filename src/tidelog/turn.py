@@ -51,10 +51,9 @@ class Turn:
         tick = int((loop.time() + delay) / TICK) + 1
         calls = self._ticks.get(tick)
         if calls is None:
-            self._ticks[tick] = [call]
+            calls = self._ticks[tick] = []
             loop.call_at(tick * TICK, self._tick, tick)
-        else:
-            calls.append(call)
+        calls.append(call)
 
     def enter(self) -> None:
         """Look at the load from now on."""

@@ -7,19 +7,20 @@ from collections.abc import Sequence
 from tidelog.bell import Bell
 from tidelog.errors import Conflict
 from tidelog.log import Lease, Record, Tail
-from tidelog.seams import RECORD_COST, Page
+from tidelog.seams import RECORD_COST, Page, Told
 
 
 class LogWindow:
     """Implements `seams.Window`: `records` begins behind `base`; those behind `stored` are not to be shown."""
 
-    __slots__ = ("base", "ended", "records", "stored")
+    __slots__ = ("base", "ended", "records", "stored", "told")
 
     def __init__(self, base: int, records: Sequence[Record] = ()) -> None:
         self.base = base
         self.records = list(records)
         self.stored = base + len(records)
         self.ended = False
+        self.told: Told | None = None
 
     def page(self, after: int, limit: int) -> Page:
         """The stored records behind `after`, which is not before `base`, up to `limit` bytes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,8 @@ from tests.properties.logs import whole_logs
 
 from tidelog import registry
 from tidelog.cursor import Cursor
-from tidelog.frame import Frame
+from tidelog.dialects.native import Native
+from tidelog.frame import Envelope, Frame
 from tidelog.granularity import Granularity
 from tidelog.log import Lease, Record, parse_position, run_log
 from tidelog.stores.memory import MemoryStore
@@ -30,31 +32,35 @@ GRANULARITIES = {
 
 
 class Frames:
-    """A framing that keeps the frames."""
+    """A framing whose bytes are turned back into frames: `kept` are those that were written."""
 
     media_type = "test/frames"
     heartbeat = b""
+    _made: ClassVar[list[Frame]] = []
 
     def __init__(self) -> None:
         self.kept: list[Frame] = []
 
     def encode(self, frame: Frame) -> bytes:
-        self.kept.append(frame)
-        return b"."
+        self._made.append(frame)
+        return b"%d " % (len(self._made) - 1)
 
-    def verbatim(self, run: bytes, record: Record) -> bytes:
-        raise AssertionError("only a direct socket is written like this")
+    def begin(self, run: bytes, envelope: Envelope) -> None:
+        self._native = Native(run.decode())
+
+    def verbatim(self, record: Record) -> bytes:
+        (frame,) = self._native.encode(record)
+        return self.encode(frame)
+
+    async def write(self, data: bytes) -> None:
+        self.kept += [self._made[int(number)] for number in data.split()]
 
 
 async def shown(store: MemoryStore, dialect: str, granularity: Granularity, position: int, batch: int) -> list[Frame]:
     """What one viewer gets from `position` to the end."""
     frames = Frames()
-
-    async def write(data: bytes) -> None:
-        pass
-
     cursor = Cursor(store, run_log("r"), position, batch=batch)
-    served = Delivery(cursor, registry.dialect(dialect)("r"), frames, write=write, pacing=Pacing(granularity))
+    served = Delivery(cursor, registry.dialect(dialect)("r"), frames, write=frames.write, pacing=Pacing(granularity))
     assert await served.run() == "ended"
     return frames.kept
 

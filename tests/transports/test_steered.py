@@ -185,6 +185,7 @@ async def check(
 
     async def write(data: bytes) -> None:
         nonlocal last
+        await frames.write(data)
         writes = next(steps)
         if writes in moves:
             last = moves[writes]

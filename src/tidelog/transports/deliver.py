@@ -14,10 +14,10 @@ from typing import Final, Literal, NamedTuple
 from tidelog.alarm import Alarm
 from tidelog.cursor import Cursor
 from tidelog.errors import Unavailable
-from tidelog.frame import Frame, Why
-from tidelog.granularity import Granularity, Holder, is_delta, merge
+from tidelog.frame import PLAIN, Envelope, Frame, Why
+from tidelog.granularity import Granularity, Holder, beginning, is_delta, merge
 from tidelog.log import Record
-from tidelog.seams import RECORD_COST, Dialect, Framing
+from tidelog.seams import RECORD_COST, Dialect, Framing, Told
 from tidelog.turn import Turn
 
 HEARTBEAT: Final = 15.0
@@ -50,8 +50,9 @@ class Delivery:
     """
 
     __slots__ = (
-        "_alarm", "_cursor", "_dialect", "_framed", "_framing", "_holder", "_how", "_loop", "_next_at", "_pacing",
-        "_sent", "_spoke_at", "_task", "_turn", "_window", "_write", "_writing", "moved", "why",
+        "_alarm", "_alike", "_checked", "_cursor", "_dialect", "_framed", "_framing", "_holder", "_how", "_loop", "_next_at",
+        "_pacing", "_ripe", "_same", "_sent", "_spoke_at", "_task", "_turn", "_verbatim", "_waiting", "_window", "_write",
+        "_writing", "moved", "why",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +64,7 @@ class Delivery:
         write: Write,
         pacing: Pacing = Pacing(),
         turn: Turn | None = None,
+        envelope: Envelope = PLAIN,
     ) -> None:
         self._cursor = cursor
         self._dialect = dialect
@@ -88,6 +90,19 @@ class Delivery:
         chunk = pacing.granularity.chunk
         self._holder = Holder(chunk) if chunk else None
         self._turn = turn or Turn()
+        framing.begin(cursor.log.partition("/")[2].encode(), envelope)
+        self._verbatim = framing.verbatim
+        """Only for a `verbatim` dialect."""
+        self._alike = type(framing), envelope, self._window > 0
+        self._waiting = False
+        """Whether the task waits for records."""
+        self._checked = 0
+        """Meanwhile: up to where there is nothing to be woken for; what is behind the cursor are deltas that are held."""
+        self._same: bytes | None = None
+        """While deltas are held: how those of their part begin."""
+        self._ripe = False
+        """Whether what goes next has waited for its window to be over."""
+        cursor.rung = self._rung
 
     @property
     def position(self) -> int:
@@ -179,21 +194,74 @@ class Delivery:
     async def _next(self) -> Sequence[Record]:
         """The next records; deltas that come within the merge window of the last write wait for its end."""
         left = self._pacing.heartbeat - (self._quiet() if self._framing.heartbeat else 0.0)
+        self._checked, self._waiting = self._cursor.position, self._holder is None
         try:
-            records = await self._wait(max(left, 0.001))
+            records = await self._cursor.next(max(left, 0.001))
         except Unavailable:
             await asyncio.sleep(STORE_AGAIN)  # heartbeats go on; the run will tell how it ends
             return ()
-        if not self._window or not records or self._cursor.ended:
+        finally:
+            self._waiting, self._same = False, None
+        if self._ripe or not self._window or not records or self._cursor.ended:
             return records
         wait = self._next_at - records[-1].at
         if wait <= 0 or self._is_behind(records) or not all(map(is_delta, records)):
             return records
+        self._ripe = True
         await asyncio.sleep(min(wait, self._window * self._turn.width))
         return [*records, *await self._cursor.next(0)]
 
-    async def _wait(self, timeout: float) -> Sequence[Record]:
-        return await self._cursor.next(timeout)
+    def _rung(self) -> None:
+        """Something was stored, most often one record. Nobody is woken for deltas for which it is too early."""
+        window = self._cursor.window
+        if self._waiting and window is not None and not window.ended and (stored := window.stored) == self._checked + 1:
+            record = window.records[stored - window.base - 1]
+            if (same := self._same) is not None:
+                if record.data.startswith(same):
+                    self._checked = stored
+                    return
+            elif record.at >= self._next_at:
+                if self._put_now(record):
+                    return
+            elif is_delta(record):
+                self._checked = stored
+                self._hold(record)
+                return
+        self._rung_otherwise()
+
+    def _put_now(self, record: Record) -> bool:
+        """Write this at once, where that can be done without the task."""
+        return False
+
+    def _rung_otherwise(self) -> None:
+        self._cursor.ring()
+
+    def _hold(self, delta: Record) -> None:
+        """Keep this, and what follows of its part, until the merge window is over."""
+        self._same = beginning(delta)
+        self._turn.later(self._next_at - delta.at, self._due)
+
+    def _due(self) -> None:
+        """The window of what is held is over, unless all of it has gone before."""
+        if self._same is not None:
+            self._ripe = True
+            self._cursor.ring()
+
+    def _bytes(self, records: Sequence[Record]) -> bytes:
+        """Records as they are, joined: made once for all viewers that stand at the same place. Only for `verbatim` dialects."""
+        window, first, last = self._cursor.window, records[0].seq, records[-1].seq
+        told = window.told if window is not None else None
+        if told is not None and (told.first, told.last, told.epoch, told.alike) == (
+            first,
+            last,
+            records[-1].epoch,
+            self._alike,
+        ):
+            return told.data
+        data = b"".join(map(self._verbatim, merge(records) if self._window else records))
+        if window is not None:
+            window.told = Told(first, last, records[-1].epoch, self._alike, data)
+        return data
 
     def _quiet(self) -> float:
         """Seconds since the last byte went out."""
@@ -206,14 +274,20 @@ class Delivery:
     async def _send(self, records: Sequence[Record]) -> None:
         if self._holder is not None:
             records = self._holder.feed(records)
-        if await self._say(self._frames(records)):
+        if await (
+            self._say_plain(records) if self._dialect.verbatim and self._framed else self._say(self._frames(records))
+        ):
             self._framed = True
-            at, window = records[-1].at, self._window * self._turn.width
-            self._next_at = min(
-                max(self._next_at + window, at), at + window
-            )  # what did not wait owes one window at most
+            self._next_at = self._after(records[-1].at)
         if self.moved is not None:
             self.moved(self._cursor.position)
+
+    def _after(self, at: float) -> float:
+        """When deltas may go again behind what is written now. What did not wait owes one window at most."""
+        window = self._window * self._turn.width
+        next_at = max(self._next_at + window, at)
+        ripe, self._ripe = self._ripe, False
+        return next_at if ripe else min(next_at, at + window)
 
     def _frames(self, records: Sequence[Record]) -> Iterator[Frame]:
         if self._window or self._holder is not None:
@@ -236,6 +310,14 @@ class Delivery:
         if size:
             await self._out(b"".join(pieces))
         return self._sent > before
+
+    async def _say_plain(self, records: Sequence[Record]) -> bool:
+        data = self._bytes(records) if records else b""
+        if len(data) > SLICE_BYTES:
+            return await self._say(self._frames(records))
+        if data:
+            await self._out(data)
+        return bool(data)
 
     async def _out(self, data: bytes) -> None:
         limit = FAREWELL_TIMEOUT if self._how == "sent_away" else self._pacing.send_timeout

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from tidelog.cursor import Cursor
 from tidelog.frame import Envelope
-from tidelog.granularity import beginning, is_delta, is_one_part, join, merge
+from tidelog.granularity import is_one_part, join
 from tidelog.log import Record
 from tidelog.seams import Dialect, Framing
 from tidelog.transports.deliver import SLICE_BYTES, Delivery, Pacing, Write
@@ -47,69 +47,59 @@ class Direct(Protocol):
 class DirectDelivery(Delivery):
     """Serves one viewer, where it can by `direct`. What `Delivery` says holds."""
 
-    __slots__ = ("_checked", "_clear", "_direct", "_lag", "_same", "_scheduled", "_verbatim", "_waiting")
+    __slots__ = ("_direct", "_lag", "_ready", "_scheduled")
 
     def __init__(
         self, cursor: Cursor, dialect: Dialect, framing: Framing, *,
         write: Write, direct: Direct, pacing: Pacing = Pacing(), turn: Turn | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(cursor, dialect, framing, write=write, pacing=pacing, turn=turn)
+        super().__init__(cursor, dialect, framing, write=write, pacing=pacing, turn=turn, envelope=direct.envelope)
         self._direct = direct
-        self._waiting = False
-        """Whether the task waits for records, and what comes may be written without it."""
-        self._clear = False
-        """Whether moreover nothing but bytes is asked for, and all before the next record went this way or is held."""
-        self._checked = 0
-        """While the way is clear: up to where records have gone, or are held because they are deltas."""
-        self._same: bytes | None = None
-        """While deltas are held: how those of their part begin."""
+        self._ready = False
+        """Whether records go out as they are, and nothing has gone through `Write` since the direct way was found free."""
         self._scheduled = False
-        framing.begin(cursor.log.partition("/")[2].encode(), direct.envelope)
-        self._verbatim = framing.verbatim if dialect.verbatim else None
         self._lag = -inf
         """From the records' clock to the loop's, once a record has gone the short way."""
-        cursor.rung = self._rung
 
-    async def _wait(self, timeout: float) -> Sequence[Record]:
-        self._waiting = self._holder is None
-        try:
-            return await self._cursor.next(timeout)
-        finally:
-            self._waiting = self._clear = False
-            self._same = None
+    async def _out(self, data: bytes) -> None:
+        self._ready = False
+        await super()._out(data)
 
     def _quiet(self) -> float:
         """A window less after the short way, which does not ask what time it is."""
         return self._loop.time() - max(self._spoke_at, self._next_at - self._window * self._turn.width + self._lag)
 
-    def _rung(self) -> None:
-        """A record that is bytes already goes out in the turn in which it was stored; a delta for which it is too early is held.
+    def _put_now(self, record: Record) -> bool:
+        """The first record of a burst. What follows, and what is more than bytes, goes together in the next turn of the loop."""
+        if not self._ready or not self._direct.open:
+            return False
+        self._direct.put(self._verbatim(record))
+        next_at, at = self._next_at + self._window * self._turn.width, record.at + BURST
+        self._gone(record.seq, next_at if next_at > at else at)
+        return True
 
-        It is the first of a burst. What follows, and what is more than bytes, goes together in the next turn of the loop.
-        """
-        window = self._cursor.window
-        if self._clear and window is not None and not window.ended and (stored := window.stored) == self._checked + 1:
-            record = window.records[stored - window.base - 1]
-            if (same := self._same) is not None:
-                if record.data.startswith(same):
-                    self._checked = stored
-                    return
-            elif record.at < self._next_at:
-                if is_delta(record):
-                    self._checked = stored
-                    self._hold(record, self._next_at - record.at)
-                    return
-            elif (verbatim := self._verbatim) is not None and self._direct.open:
-                self._direct.put(verbatim(record))
-                next_at, at = self._next_at + self._window * self._turn.width, record.at + BURST
-                self._gone(stored, next_at if next_at > at else at)
-                return
-        self._rung_otherwise()
+    def _rung_otherwise(self) -> None:
+        if not self._waiting or self._cursor.window is None:
+            self._cursor.ring()
+        elif not self._scheduled:
+            self._scheduled = True
+            self._turn.soon(self._catch_up)
 
-    def _hold(self, delta: Record, wait: float) -> None:
-        """Keep this, and what follows of its part, for so many seconds."""
-        self._same = beginning(delta)
-        self._turn.later(wait, self._due)
+    def _due(self) -> None:
+        same, cursor, window = self._same, self._cursor, self._cursor.window
+        if same is None:
+            return
+        if self._ready and self._direct.open and window is not None and cursor.position >= window.base:
+            records = window.records[cursor.position - window.base : self._checked - window.base]
+            if len(records) < FEW:
+                data = self._verbatim(join(records, len(same))) if cursor.alone else self._bytes(records)
+                if len(data) < SLICE_BYTES:
+                    self._same = None
+                    self._direct.put(data)
+                    self._gone(self._checked, self._next_at + self._window * self._turn.width)
+                    return
+        self._ripe = True
+        self._catch_up()
 
     def _gone(self, position: int, next_at: float) -> None:
         """Everything up to here has been written, and deltas may go again at `next_at`."""
@@ -118,43 +108,16 @@ class DirectDelivery(Delivery):
         if self.moved is not None:
             self.moved(position)
 
-    def _rung_otherwise(self) -> None:
-        self._clear = False
-        if not self._waiting or self._cursor.window is None:
-            self._cursor.ring()
-        elif not self._scheduled:
-            self._scheduled = True
-            self._turn.soon(self._catch_up)
-
-    def _due(self) -> None:
-        """The window of what is held is over, unless all of it has gone before."""
-        same, verbatim, window = self._same, self._verbatim, self._cursor.window
-        if same is None:
-            return
-        if verbatim is not None and self._clear and self._direct.open and window is not None:
-            start = self._cursor.position - window.base
-            records = window.records[start : self._checked - window.base] if start >= 0 else ()
-            if 0 < len(records) < FEW:
-                record = join(records, len(same))
-                if len(record.data) < SLICE_BYTES:
-                    self._same = None
-                    self._direct.put(verbatim(record))
-                    self._gone(record.seq, self._next_at + self._window * self._turn.width)
-                    return
-        self._catch_up(due=True)
-
-    def _catch_up(self, *, due: bool = False) -> None:
+    def _catch_up(self) -> None:
         """Write what came since, without a task; wake it for what cannot go out now."""
-        done = False
-        if not due:
-            self._scheduled = False
+        self._scheduled = done = False
         try:
-            done = self._waiting and self._write_page(due)
+            done = self._waiting and self._write_page()
         finally:
             if not done:
                 self._cursor.ring()
 
-    def _write_page(self, due: bool) -> bool:
+    def _write_page(self) -> bool:
         cursor, direct = self._cursor, self._direct
         window = cursor.window
         if window is None or cursor.position < window.base:
@@ -164,33 +127,28 @@ class DirectDelivery(Delivery):
         if not records or page.more or page.ended or not direct.ready(self._sent):
             return False  # before anything is encoded: a dialect takes each record once
         last = records[-1]
-        at, next_at = last.at, self._next_at
-        self._lag = self._loop.time() - at
-        self._clear = True
-        if not due and at + BURST < next_at and is_one_part(records):
+        self._lag = self._loop.time() - last.at
+        self._ready = self._dialect.verbatim
+        if not self._ripe and last.at + BURST < self._next_at and is_one_part(records):
             self._checked = last.seq
             if self._same is None:
-                self._hold(last, next_at - at)
+                self._hold(last)
             return True
         self._same = None
-        wide = self._window * self._turn.width
-        if self._put(records):
-            self._spoke_at = at + self._lag
-            next_at = max(next_at + wide, at)
-            next_at = next_at if due else min(next_at, at + wide)  # what did not wait owes one window at most
-        self._gone(last.seq, next_at)
+        said = self._put(records)
+        if said:
+            self._spoke_at = self._loop.time()
+        self._gone(last.seq, self._after(last.at) if said else self._next_at)
         return True
 
     def _put(self, records: Sequence[Record]) -> bool:
         """Write these; False where the dialect has no words for them."""
-        direct, verbatim = self._direct, self._verbatim
-        if verbatim is not None and self._framed:
-            data = b"".join(map(verbatim, merge(records) if self._window else records))
-        else:
-            data = b"".join([self._framing.encode(frame) for frame in self._frames(records)])
-            if not data:
-                return False
-            data = direct.envelope.around(data)
+        direct = self._direct
+        if self._dialect.verbatim and self._framed:
+            direct.put(self._bytes(records))
+            return True
+        data = b"".join([self._framing.encode(frame) for frame in self._frames(records)])
+        if data:
+            direct.put(direct.envelope.around(data))
             self._framed = True
-        direct.put(data)
-        return True
+        return bool(data)
