@@ -25,6 +25,9 @@ from tidelog.transports.direct import Direct, DirectDelivery
 pytestmark = pytest.mark.anyio
 
 
+ENVELOPE = Envelope(lambda size: b"<", b">")
+
+
 class Fast(Socket):
     """Takes direct writes, too: at every `every`-th asking, and not before something was sent the ordinary way."""
 
@@ -39,15 +42,20 @@ class Fast(Socket):
         return sent > 0 and self._asked % self._every == 0
 
     def put(self, data: bytes) -> None:
-        assert data, "an empty chunk ends the body"
+        assert data.startswith(b"<"), "its envelope is around it; an empty chunk would end the body"
+        assert data.endswith(b">")
         self.direct += 1
-        self.writes.append(data)
+        self.writes.append(data.translate(None, b"<>"))
+
+    async def write(self, data: bytes) -> None:
+        assert b"<" not in data, "the server puts it into its own"
+        await super().write(data)
 
 
 class Door:
     """`direct.Direct` over a `Fast` socket, closed at every third look."""
 
-    envelope = Envelope()
+    envelope = ENVELOPE
 
     def __init__(self, socket: Fast) -> None:
         self.ready, self.put = socket.ready, socket.put
@@ -104,7 +112,7 @@ async def test_the_short_way_says_the_same(dialect: str, framing: str, every: in
 class Open:
     """`direct.Direct` over a `Fast` socket that takes everything."""
 
-    envelope = Envelope()
+    envelope = ENVELOPE
     open = True
 
     def __init__(self, socket: Fast) -> None:

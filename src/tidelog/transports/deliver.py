@@ -51,7 +51,7 @@ class Delivery:
 
     __slots__ = (
         "_alarm", "_alike", "_checked", "_cursor", "_dialect", "_framed", "_framing", "_holder", "_how", "_loop", "_next_at",
-        "_pacing", "_ripe", "_same", "_sent", "_spoke_at", "_task", "_turn", "_verbatim", "_waiting", "_window", "_write",
+        "_pacing", "_plain", "_ripe", "_same", "_sent", "_spoke_at", "_task", "_turn", "_verbatim", "_waiting", "_window", "_write",
         "_writing", "moved", "why",
     )  # fmt: skip
 
@@ -90,6 +90,7 @@ class Delivery:
         chunk = pacing.granularity.chunk
         self._holder = Holder(chunk) if chunk else None
         self._turn = turn or Turn()
+        self._plain = dialect.verbatim and envelope is PLAIN
         framing.begin(cursor.log.partition("/")[2].encode(), envelope)
         self._verbatim = framing.verbatim
         """Only for a `verbatim` dialect."""
@@ -274,9 +275,7 @@ class Delivery:
     async def _send(self, records: Sequence[Record]) -> None:
         if self._holder is not None:
             records = self._holder.feed(records)
-        if await (
-            self._say_plain(records) if self._dialect.verbatim and self._framed else self._say(self._frames(records))
-        ):
+        if await (self._say_plain(records) if self._plain and self._framed else self._say(self._frames(records))):
             self._framed = True
             self._next_at = self._after(records[-1].at)
         if self.moved is not None:
