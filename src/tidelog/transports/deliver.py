@@ -51,8 +51,8 @@ class Delivery:
 
     __slots__ = (
         "_alarm", "_alike", "_checked", "_cursor", "_dialect", "_framed", "_framing", "_holder", "_how", "_loop", "_next_at",
-        "_pacing", "_plain", "_ripe", "_same", "_sent", "_spoke_at", "_task", "_turn", "_verbatim", "_waiting", "_window", "_write",
-        "_writing", "moved", "why",
+        "_pacing", "_plain", "_ripe", "_same", "_sent", "_spoke_at", "_task", "_turn", "_verbatim", "_waiting", "_window",
+        "_write", "_writing", "moved", "why",
     )  # fmt: skip
 
     def __init__(
