@@ -14,7 +14,7 @@ import msgspec
 
 from tidelog import events as e
 from tidelog import head as heads
-from tidelog.endings import Ending, ending_of
+from tidelog.endings import Ending, OnEnd, ending_of
 from tidelog.errors import Conflict, Gone, StoreError
 from tidelog.head import Head
 from tidelog.log import Lease, Tail, control_log, feed_log, run_log
@@ -42,8 +42,8 @@ class Keeper:
         self._store = store
         self._patience = lease_patience
         self._retention = retention
-        self.reaped: Callable[[Ending], None] | None = None
-        """Called for each run without a living owner that this process has ended."""
+        self.reaped: Callable[[OnEnd | None, Ending], None] | None = None
+        """Called for each run without a living owner that this process has ended, with the `on_end` declared for it."""
         self.adopt: Callable[[Tail, Head], Awaitable[None]] = _nothing
         """Called for each run of a dead process whose producer goes on: until somebody takes it, at every look."""
         self.wake: Callable[[str], Awaitable[None]] = _nothing
@@ -85,12 +85,13 @@ class Keeper:
                 await self.wake(name.partition("/")[2])
 
     async def end_unowned(
-        self, run: str, outcome: e.Outcome, error: e.Error | None, *, before: Sequence[e.Event] = ()
-    ) -> None:
+        self, run: str, outcome: e.Outcome, error: e.Error | None, *,
+        before: Sequence[e.Event] = (), on_end: OnEnd | None = None,
+    ) -> None:  # fmt: skip
         """End a run that no living process owns, unless somebody else is first; `before` comes first."""
         ended = await self._end(run_log(run), outcome, error, before=before)
         if ended is not None and self.reaped is not None:
-            self.reaped(ended)
+            self.reaped(on_end, ended)
 
     async def expire(self) -> None:
         """Drop what ended longer than `retention` ago."""

@@ -130,10 +130,13 @@ class Reentry:
         answer = decided(asked, said)
         if answer is None:
             return
+        resume = self.resumes.get(head.resume)
+        on_end = resume.on_end if resume is not None else None
         if answer.outcome == "withdrawn":
-            await self._keeper.end_unowned(run, "stopped", None)
+            await self._keeper.end_unowned(run, "stopped", None, on_end=on_end)
         elif unanswered(answer):
-            await self._keeper.end_unowned(run, "timed_out", UNANSWERED, before=(event_of(answer),))
+            before = (event_of(answer),)
+            await self._keeper.end_unowned(run, "timed_out", UNANSWERED, before=before, on_end=on_end)
         elif not self.going:
             await self._go_on(tail, head, answer)
 

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import math
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any, Final, TypeVar
 
 from tidelog import answering, asking, control, threads
@@ -67,7 +66,7 @@ class Runner:
         self._on_end = on_end
         self._endings = Endings()
         self._keeper = keeper or Keeper(store)
-        self._keeper.reaped = partial(self._tell, None)
+        self._keeper.reaped = self._tell
         self._keeper.wake = self.wake
         self._keeper.adopt = self._adopt_fed
         self._reentry = Reentry(store, self._keeper, again=self._go_on)

@@ -102,7 +102,7 @@ class App:
             """Not decorated: the function is declared by itself."""
             return tide.response(self.first(), resume=declared, request=request, park_after=0.0)
 
-        @tide.resumes
+        @tide.resumes(on_end=lambda ending: self.ended.append(ending.outcome))
         async def declared(state: list[str], answer: Answer) -> AsyncIterator[Any]:
             said = [*state, answer.value]
             if len(said) < 3:

@@ -17,10 +17,10 @@ from tests.server.asking import App
 from tests.server.chat import who
 from tests.server.sockets import talk
 
-from tidelog import cancel_after
+from tidelog import cancel_after, control
 from tidelog import events as e
 from tidelog.errors import InvalidRequest, Unavailable
-from tidelog.log import run_log
+from tidelog.log import control_log, run_log
 from tidelog.testing import Server, Viewer, serve
 
 PATIENCE = 10.0
@@ -344,6 +344,7 @@ def test_a_parked_question_expires(store: str) -> None:
         state = server.client.get(f"/runs/{run}").json()
         assert (state["outcome"], state["error"]["code"]) == ("timed_out", "timed_out")
         assert answer(server, run, "yes")[1]["code"] == "question_expired"
+    assert app.ended == ["completed", "timed_out"]
 
 
 def test_a_parked_run_is_stopped_by_whoever_hears_it(store: str) -> None:
@@ -357,6 +358,36 @@ def test_a_parked_run_is_stopped_by_whoever_hears_it(store: str) -> None:
         events(server, viewer.run, app)
         assert answer(server, viewer.run, "yes")[1]["code"] == "question_closed"
         assert server.client.post(f"/runs/{viewer.run}/stop").json() == {"result": "already_ended"}
+    assert app.ended == ["stopped"]
+
+
+def test_who_ends_a_parked_run_tells_its_on_end(tmp_path: Path) -> None:
+    """Once, in the process that ends it, whoever started it: stopped, expired, and gone on with."""
+    url = f"sqlite:///{tmp_path}/logs.db?beat=0.05"
+    one, two = App(url), App(url)
+    expired = control.encode(control.Expired(question="q1"))
+    with serve(one.app) as server, serve(two.app) as other:
+
+        def ended(path: str, outcome: str) -> None:
+            run = started(server, path)
+            eventually(lambda: server.client.get(f"/runs/{run}").json()["owner_age"] is None)
+            if outcome == "stopped":
+                assert other.client.post(f"/runs/{run}/stop").json() == {"result": "stopped"}
+            elif outcome == "timed_out":
+                other.call(lambda: two.tide.runner.store.post(control_log(run), expired))
+                other.call(lambda: two.tide.runner.wake(run))
+            else:
+                assert answer(other, run, "yes")[0] == 200
+            events(other, run, two)
+
+        for path, outcome in (
+            ("/parked", "stopped"),
+            ("/parked", "timed_out"),
+            ("/parked", "completed"),
+            ("/twice", "stopped"),
+        ):
+            ended(path, outcome)
+    assert (one.ended, two.ended) == ([], ["stopped", "timed_out", "completed", "stopped"])
 
 
 def test_a_parked_run_is_deleted() -> None:

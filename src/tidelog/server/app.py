@@ -217,12 +217,20 @@ class Tidelog(Foreign):
         start = partial(self.start, thread=thread, principal=principal, message=message, **options)
         return Beside(start, self._starting.get_loop())
 
-    def resumes(self, function: F, /) -> F:
+    @overload
+    def resumes(self, function: F, /) -> F: ...
+
+    @overload
+    def resumes(self, /, *, on_end: OnEnd) -> Callable[[F], F]: ...
+
+    def resumes(self, function: Any = None, /, *, on_end: OnEnd | None = None) -> Any:
         """Declare a function that goes on with parked runs, for `resume=` of `response` and `start`; `stream` needs it not.
-        Known by its module and name, its runs have the limits of this Tidelog. `InvalidRequest` where another has its name.
+        Known by its module and name, its runs have the limits of this Tidelog. `on_end` hears of those that end once they were
+        parked, wherever that is. `InvalidRequest` where another has its name.
         """
-        self._declare(function, make_options(self.limits, {}))
-        return function
+        if function is None:
+            return partial(self._resumes, on_end=on_end)
+        return self._resumes(function, on_end=on_end)
 
     async def ask(self, prompt: str, /, **args: Unpack[AskArgs]) -> Any:
         """Ask a person, and wait for the answer, which may come from any process: minutes, days and restarts later.
@@ -354,6 +362,10 @@ class Tidelog(Foreign):
         if options.resume is not None:
             self.runner.resumes.name(options.resume)
         return TideResponse(self, self._sources.opener(work), options, body=body, thread=thread, said=said)
+
+    def _resumes(self, function: F, /, *, on_end: OnEnd | None) -> F:
+        self._declare(function, make_options(self.limits, {"on_end": on_end}))
+        return function
 
     def _declare(self, function: Callable[..., Any], options: Options) -> None:
         """Know who goes on with parked runs."""

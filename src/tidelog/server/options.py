@@ -58,14 +58,15 @@ class Options(NamedTuple):
 
     An async function is awaited, any other is called in a thread; what it raises is logged. A process that goes waits for it,
     up to 2 s. It is not called by a process that dies, nor for a run that another process had to end for this one: such
-    endings reach the `on_end` of the `Tidelog` that ends them, which is called for all of its runs.
+    endings reach the `on_end` of the `Tidelog` that ends them, which is called for all of its runs. Of a run that was parked
+    the one counts that was declared with its `resume`: by `tide.stream`, or by `@tide.resumes(on_end=)`.
     """
     resume: Callable[..., Any] | None = None
     """Goes on with a run that was parked while it waited for an answer: `resume(state, answer)` makes a source, as any generator.
 
     `state` is what `tide.ask(..., state=)` kept, `answer` has `value`, `outcome`, `by` and `question`. It must be declared when
-    the application is imported: `tide.stream(resume=)` does that, `@tide.resumes` for all others. Where a parked run is stopped
-    or expires, its `on_end` is not called, only that of the `Tidelog`. Not with `cancel_after` or `lockstep`.
+    the application is imported: `tide.stream(resume=)` does that, `@tide.resumes` for all others. Not with `cancel_after` or
+    `lockstep`.
     """
     park_after: float = PARK_AFTER
     """Seconds for which a question is waited for with the source open, before a run with `resume` is parked."""
