@@ -19,7 +19,7 @@ class Observer(Protocol):
         ...
 
     def parked(self, run: Run) -> None:
-        """A run was parked: it is in no process now, and has not ended."""
+        """A run was parked, or is left to another process: it is in no process now, and has not ended."""
         ...
 
     def again(self, run: Run) -> None:

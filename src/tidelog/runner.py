@@ -33,6 +33,7 @@ from tidelog.seams import Leasing, Parking, Store
 from tidelog.sources.values import Values
 from tidelog.taking import Again
 from tidelog.turn import Turn
+from tidelog.writer import HandedOver
 
 log = logging.getLogger("tidelog")
 T = TypeVar("T")
@@ -284,7 +285,7 @@ class Runner:
             self._tell(live.on_end, live.ending())
             self._forget(live)
         elif isinstance(run.writer.lost, Conflict):
-            self._forget(live)
+            self._forget(live, parked=isinstance(run.writer.lost, HandedOver))
         else:
             self._spawn(self._end_lost(live))
 

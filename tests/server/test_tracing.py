@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 from tests.server.chat import JSON, Chat, make_tide
 
-from tidelog import SourceError, Tidelog, Usage
+from tidelog import Answer, SourceError, Tidelog, Usage
 from tidelog.testing import Gate, serve
 
 
@@ -160,6 +161,48 @@ def test_a_request_that_fastapi_traces_is_the_parent(traced: Traced) -> None:
         if of(span).get("http.route") == "/chat" and not of(span).get("tidelog.run")
     )
     assert ours == {request.context.trace_id}
+
+
+def test_a_parked_run_goes_on_in_its_trace(traced: Traced, tmp_path: Path) -> None:
+    """In another process: its span there is linked to the first one, and is current in the source that goes on."""
+
+    def app(traced: Traced) -> FastAPI:
+        app, tide = FastAPI(), traced.tide(f"sqlite:///{tmp_path}/logs.db")
+        app.include_router(tide.router)
+
+        async def later(state: object, answer: Answer) -> AsyncIterator[str]:
+            with traced.provider.get_tracer("test").start_as_current_span("later"):
+                yield answer.value
+
+        @app.get("/ask")
+        @tide.stream(resume=later, park_after=0.0)
+        async def ask() -> AsyncIterator[str]:
+            yield await tide.ask("Well?", state={})
+
+        return app
+
+    other = Traced()
+    with serve(app(traced)) as server, serve(app(other)) as elsewhere, server.watch("/ask") as viewer:
+        viewer.until("run.state")
+        eventually(lambda: traced.named("tidelog.run"))
+        assert elsewhere.client.post(f"/runs/{viewer.run}/answer", json={"question": "q1", "value": "Yes"}).is_success
+        viewer.rest()
+        eventually(lambda: other.named("tidelog.run"))
+    first, second, (later,) = traced.run, other.run, other.named("later")
+    assert [of(one)["tidelog.outcome"] for one in (first, second)] == ["parked", "completed"]
+    assert [of(one)["http.route"] for one in (first, second)] == ["/ask", "/ask"]
+    assert first.context.trace_id == second.context.trace_id == later.context.trace_id
+    assert second.parent is not None and later.parent is not None
+    assert (second.parent.span_id, later.parent.span_id) == (first.context.span_id, second.context.span_id)
+    assert [link.context.span_id for link in second.links] == [first.context.span_id]
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """What a test hears of is done, and its span is ended a moment later."""
+    until = time.monotonic() + 10.0
+    while not condition():
+        assert time.monotonic() < until, "never"
+        time.sleep(0.005)
 
 
 def test_nothing_is_recorded_without_a_provider() -> None:

@@ -62,7 +62,13 @@ class RunLines:
 
     def parked(self, head: Head) -> None:
         if log.isEnabledFor(logging.INFO):
-            log.info("run %s is parked", head.run, extra=_extra({"event": "run.parked", "run": head.run}))
+            said, event = ("is parked", "run.parked") if head.parkable else ("is left to another process", "run.left")
+            log.info("run %s %s", head.run, said, extra=_extra({"event": event, "run": head.run}))
+
+    def again(self, head: Head, route: str) -> None:
+        if log.isEnabledFor(logging.INFO):
+            fields = {"event": "run.again", "run": head.run, "route": route}
+            log.info("run %s goes on%s", head.run, _at(route), extra=_extra(fields))
 
     def _who(self, fact: Started | Ended) -> dict[str, Any]:
         head = fact.head

@@ -68,6 +68,9 @@ class Tally:
     def parked(self, head: Head) -> None:
         """It is counted where it ends."""
 
+    def again(self, head: Head, route: str) -> None:
+        """It was counted where it was started."""
+
     def ended(self, fact: Ended) -> None:
         code = "" if fact.code is None else fact.code if fact.code in SENTENCES else OTHER
         self.runs_ended[fact.route, fact.outcome, code] += 1

@@ -1,5 +1,7 @@
 """Traces: a span for each run, from its start to its ending, and one for each view, linked to the run's.
 
+A run that is parked, or taken over, has one for each of its parts, all in one trace.
+
 A run's span is current in its source, so that what a provider's SDK does there becomes its child. Its place is kept in the run's
 head, so that viewers in other processes link to it, too. FastAPI brings OpenTelemetry's API; nothing is recorded while the
 application has configured no provider. Names of attributes: those of OpenTelemetry where there are any, all of them here.
@@ -12,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from opentelemetry import context, trace
-from opentelemetry.trace import Link, Span, Status, StatusCode, TracerProvider
+from opentelemetry.trace import Link, NonRecordingSpan, Span, Status, StatusCode, TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from tidelog.head import Head
@@ -48,14 +50,9 @@ class Tracing:
 
     def started(self, fact: Started) -> None:
         """Still in that task: the span that is current is the run's."""
-        head, span = fact.head, trace.get_current_span()
-        if head.trace is None or not span.is_recording():
-            return
-        span.set_attributes(_of(head))
-        span.set_attributes(
-            _given({"http.route": fact.route or None, "tidelog.of": head.of, "tidelog.mode": head.mode})
-        )
-        self._spans[head.run] = span
+        span = trace.get_current_span()
+        if fact.head.trace is not None and span.is_recording():
+            self._describe(span, fact.head, fact.route)
 
     def first_event(self, route: str, seconds: float) -> None:
         """Told with the end."""
@@ -82,12 +79,32 @@ class Tracing:
             span.set_status(Status(StatusCode.ERROR, fact.code))
         span.end()
 
+    def again(self, head: Head, route: str) -> None:
+        """Begin the span of a later part, in the task that will set it to work: the source inherits its context.
+
+        In the trace of the run, below the span of the first part and linked to it: that has ended, or was lost with its process.
+        """
+        if head.trace is None:
+            return
+        first = _place(head)
+        under = trace.set_span_in_context(NonRecordingSpan(first))
+        span = self._tracer.start_span(RUN, context=under, links=[Link(first)])
+        if not span.is_recording():
+            return
+        context.attach(trace.set_span_in_context(span))
+        self._describe(span, head, route)
+
     def parked(self, head: Head) -> None:
-        """End the run's span: what follows the answer is in whatever process has it."""
+        """End the span of this part: what follows the answer is in whatever process has it."""
         span = self._spans.pop(head.run, None)
         if span is not None:
             span.set_attributes({"tidelog.outcome": "parked"})
             span.end()
+
+    def _describe(self, span: Span, head: Head, route: str) -> None:
+        span.set_attributes(_of(head))
+        span.set_attributes(_given({"http.route": route or None, "tidelog.of": head.of, "tidelog.mode": head.mode}))
+        self._spans[head.run] = span
 
     @contextmanager
     def view(self, head: Head, position: int) -> Iterator[Span]:

@@ -69,7 +69,11 @@ class Listener(Protocol):
         ...
 
     def parked(self, head: Head) -> None:
-        """A run has left this process without an end: it waits for an answer, and goes on wherever that comes."""
+        """A run has left this process without an end: it is parked, or its producer goes on elsewhere."""
+        ...
+
+    def again(self, head: Head, route: str) -> None:
+        """A run that was begun elsewhere, or was parked, goes on in this process."""
         ...
 
 
@@ -119,6 +123,8 @@ class Witness:
         """Implements `runner.Observer`. It has started, and said its first, long ago."""
         seen = self.live[run.id] = Seen(run, self._templates.of(run.head.route), Bell(), self._first_event)
         seen.leave()
+        for listener in self._listeners:
+            listener.again(run.head, seen.route)
 
     def _first_event(self, route: str, seconds: float) -> None:
         for listener in self._listeners:
