@@ -21,12 +21,19 @@ SLICE: Final = 50
 
 
 class Queue:
-    """Sets runs to work, each when it has its slot; for `timeout` seconds it may wait for that."""
+    """Sets runs to work, each when it has its slot; for `timeout` seconds it may wait for that.
 
-    def __init__(self, slots: Slots, *, timeout: float, spawn: Callable[[Coroutine[Any, Any, Any]], None]) -> None:
+    `send_off` is called with each that waits when the process goes.
+    """
+
+    def __init__(
+        self, slots: Slots, *, timeout: float, spawn: Callable[[Coroutine[Any, Any, Any]], None],
+        send_off: Callable[[Run], None],
+    ) -> None:  # fmt: skip
         self._slots = slots
         self._timeout = timeout
         self._spawn = spawn
+        self._send_off = send_off
         self._places: dict[Claim, _Place] = {}
         self._telling = False
         self._closed = False
@@ -39,17 +46,17 @@ class Queue:
         claim.granted, run.on_ending = place.grant, place.leave
         place.tell(self._slots.place_of(claim))
         if self._closed:
-            run.interrupt()
+            self._send_off(run)
         elif not self._telling:
             self._telling = True
             self._spawn(self._tell())
         return self._wait(place, opener, claim)
 
     def close(self) -> None:
-        """The process goes: those that wait end as `interrupted`, before anything was spent on them."""
+        """The process goes: those that wait are sent off, before anything was spent on them."""
         self._closed = True
         for place in tuple(self._places.values()):
-            place.run.interrupt()
+            self._send_off(place.run)
 
     async def _wait(self, place: _Place, opener: Opener, claim: Claim) -> None:
         """Until the run has its slot or ends, whatever is first; then it works, if only to write its ending."""

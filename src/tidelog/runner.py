@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
@@ -22,7 +21,7 @@ from tidelog.launch import Launch as Launch
 from tidelog.launch import Launched as Launched
 from tidelog.live import Live, Watching
 from tidelog.log import Lease, Tail, control_log, feed_log, new_id, run_log
-from tidelog.memory import CHECK_EVERY, SHED, MemoryWatch
+from tidelog.memory import MemoryWatch
 from tidelog.observer import Observer as Observer
 from tidelog.opening import open_run
 from tidelog.queue import Queue
@@ -30,6 +29,7 @@ from tidelog.reentry import Reentry
 from tidelog.replay import begun
 from tidelog.run import Run
 from tidelog.seams import Leasing, Parking, Store
+from tidelog.shedding import shed
 from tidelog.sources.values import Values
 from tidelog.taking import Again
 from tidelog.turn import Turn
@@ -73,7 +73,9 @@ class Runner:
         self._reentry = Reentry(store, self._keeper, again=self._go_on)
         self.resumes = self._reentry.resumes
         self._live: dict[str, Live] = {}
-        self._queue = Queue(self.admission.runs, timeout=bounds.queue_timeout, spawn=self._spawn)
+        self._queue = Queue(
+            self.admission.runs, timeout=bounds.queue_timeout, spawn=self._spawn, send_off=self._send_off
+        )
         self._memory = memory
         self._starting = 0
         self._idle = asyncio.Event()
@@ -89,7 +91,7 @@ class Runner:
         self._started = True
         self._spawn(self._keeper.work())
         if self._memory is not None:
-            self._spawn(self._watch_memory(self._memory))
+            self._spawn(shed(self._memory, self.admission, lambda: [live.run for live in self._live.values()]))
 
     async def aclose(self, drain_timeout: float = 0.0) -> None:
         """Let live runs drain, end the rest as `interrupted`, close the store."""
@@ -118,8 +120,8 @@ class Runner:
             self.draining.ring()
             self._queue.close()
             for live in tuple(self._live.values()):
-                if live.run.paused and not self._outlives_us(live):
-                    live.run.interrupt()
+                if live.run.paused:
+                    self._send_off(live.run)
                 live.run.questions.hurry()
             self._reentry.going = True
             self._rest()
@@ -254,7 +256,7 @@ class Runner:
 
     def _cut(self, live: Live) -> None:
         """The process goes: end the run, or let go of a log with which another process goes on."""
-        if self._outlives_us(live):
+        if self._outlives_us(live.run):
             live.run.writer.let_go()
         else:
             live.run.interrupt()
@@ -341,25 +343,20 @@ class Runner:
         if not self.observers and not parked:
             log.info("run %s ended: %s, %d records", live.run.id, live.run.outcome, live.run.last)
 
-    async def _watch_memory(self, memory: MemoryWatch) -> None:
-        """Refuse runs, and end the heaviest, by what memory is left."""
-        while True:
-            verdict = memory.look()
-            self.admission.short_of_memory = verdict != "ease"
-            if verdict == "shed":
-                runs = sorted((live.run for live in self._live.values()), key=_weight, reverse=True)
-                for run in runs[: math.ceil(len(runs) * SHED)]:
-                    log.error("run %s: ended as one of the heaviest, because memory is short", run.id)
-                    run.shed(self.admission.runs.retry_after())
-            await asyncio.sleep(CHECK_EVERY)
-
     def _rest(self) -> None:
-        if not self._starting and all(self.draining.rung and self._outlives_us(live) for live in self._live.values()):
+        if not self._starting and all(
+            self.draining.rung and self._outlives_us(live.run) for live in self._live.values()
+        ):
             self._idle.set()
 
-    def _outlives_us(self, live: Live) -> bool:
+    def _send_off(self, run: Run) -> None:
+        """The process goes, and nothing is under way in this run: it ends now, unless another process goes on with it."""
+        if not self._outlives_us(run):
+            run.interrupt()
+
+    def _outlives_us(self, run: Run) -> bool:
         """Whether the run's source goes on elsewhere, and another process can take the log over."""
-        return live.run.head.producer is not None and isinstance(self.store, Leasing)
+        return run.head.producer is not None and isinstance(self.store, Leasing)
 
     async def _leave(self) -> None:
         """End all tasks, and leave those behind that do not end."""
@@ -390,8 +387,3 @@ class Runner:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("tidelog: a background task failed", exc_info=error)
-
-
-def _weight(run: Run) -> tuple[int, int]:
-    """What a run holds of memory, to compare it with others: bytes that wait for the store, then all that it wrote."""
-    return run.writer.pending_bytes, run.writer.bytes

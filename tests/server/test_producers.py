@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -15,6 +16,7 @@ from tests.server.chat import Chat, make_tide, who
 
 from tidelog import Limits, Tidelog
 from tidelog.log import feed_log
+from tidelog.run import Run
 from tidelog.server.producers import MOST_EVENTS
 from tidelog.testing import Gate, Server, serve
 
@@ -51,6 +53,37 @@ def served(tide: Tidelog) -> Any:
     app = FastAPI()
     app.include_router(tide.router)
     return serve(app)
+
+
+def test_one_that_waits_for_its_slot_outlives_its_server(tmp_path: Path) -> None:
+    """It stays reserved for its producer, and whoever takes it over sets it to work. Nobody has seen it end."""
+    url, parked = f"sqlite:///{tmp_path}/logs.db?beat=0.05", list[str]()
+    first, second = make_tide(url, max_runs=1), make_tide(url, lease_patience=0.2)
+    chat = Chat("busy", Gate(), tide=first)
+
+    class Hears:
+        def started(self, run: Run) -> None: ...
+        def again(self, run: Run) -> None: ...
+        def ended(self, run: Run) -> None:
+            assert run.id != "job", "it goes on"
+
+        def parked(self, run: Run) -> None:
+            parked.append(run.id)
+
+    with served(second) as other:
+        with serve(chat.app) as server:
+            first.runner.observers.append(Hears())
+            server.watch("/chat").read(2)
+            one = Client(server)
+            assert one.put().json()["state"] == "queued"
+            assert one.post(1, text("before ")).status_code == 200
+        two = Client(other)
+        assert two.post(2, text("and after"), end="completed").status_code == 200
+        events = two.events()
+        assert [event["text"] for event in events if event["type"] == "text.delta"] == ["before ", "and after"]
+        assert [event["state"] for event in events if event["type"] == "run.state"] == ["queued", "running"]
+        assert (events[-1]["outcome"], two.state()["epoch"]) == ("completed", 2)
+    assert parked == ["job"]
 
 
 @pytest.fixture
