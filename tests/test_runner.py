@@ -14,6 +14,7 @@ from tidelog import asking, control, threads
 from tidelog import events as e
 from tidelog import head as heads
 from tidelog import live as live_module
+from tidelog.admission import Bounds
 from tidelog.asking import head_of
 from tidelog.errors import Gone, Mismatch, Refused, Unavailable
 from tidelog.head import Head
@@ -70,6 +71,24 @@ async def test_a_key_finds_its_run() -> None:
         assert await runner.launch(Launch(opener(), key="k", fingerprint=b"1")) == first._replace(
             repeated=True, run=None
         )
+
+
+@pytest.mark.parametrize("bounds", [Bounds(), Bounds(max_runs=1)])
+async def test_a_stop_that_comes_before_the_run_has_ears(bounds: Bounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever watches its thread hears of it a moment earlier."""
+    add = threads.add
+
+    async def heard(store: Any, thread: str, principal: str | None, entry: threads.Entry) -> int:
+        place = await add(store, thread, principal, entry)
+        if thread == "t":
+            await store.post(control_log(entry.run), control.encode(control.Stop()))
+        return place
+
+    async with running(bounds=bounds) as runner:
+        await launch(runner, forever)
+        monkeypatch.setattr(threads, "add", heard)
+        run = await launch(runner, forever, thread="t")
+        assert await outcome(run) == "stopped"
 
 
 class SlowOpening(MemoryStore):

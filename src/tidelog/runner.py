@@ -228,7 +228,7 @@ class Runner:
             written=begun(opened.first), attempts=launch.attempts,
         )  # fmt: skip
         run.questions.park_after = launch.park_after
-        self._adopt(run, opened.bell, claim, launch.on_end)
+        live = self._adopt(run, opened.bell, claim, launch.on_end)
         if launch.partial:
             run.partial = launch.partial
             run.start_with(e.TextSnapshot(text=launch.partial))
@@ -238,6 +238,8 @@ class Runner:
         for observer in self.observers:
             observer.started(run)
         self._spawn(self._queue.work(run, opened.opener, claim))
+        if opened.bell.rung:
+            live.hear()  # what was asked before it had ears: its thread has announced it, or its id was the client's
         if launch.thread is None:  # nobody else knows this thread yet: the source need not wait
             with contextlib.suppress(StoreError):
                 await threads.add(self.store, made.thread, made.principal, threads.entry_of(made))
