@@ -183,6 +183,7 @@ class Run:
     def resume(self, *, asked: int = 0) -> None:
         """Pull the source again. A run that is not paused, or is ending, stays as it is. On the loop only."""
         self._turn(self._gate.resume, asked)
+        self.questions.resumed()
 
     def stop(self) -> None:
         """End the run as `stopped`. Later calls, and calls after the end, do nothing."""

@@ -55,6 +55,8 @@ class Questions:
     ) -> None:  # fmt: skip
         self.park_after = PARK_AFTER
         """Seconds for which a run that can be parked waits with its source open."""
+        self._patience = PARK_AFTER
+        """The `park_after` of the question that was asked last."""
         self.expire: Callable[[str], None] = _nothing
         """Called with the name of a question whose time has come: its expiry is to be posted."""
         self._writer = writer
@@ -104,6 +106,10 @@ class Questions:
         self._hurried = True
         self._watch(0.0)
 
+    def resumed(self) -> None:
+        """The run is not paused any more: from now on it may be parked again."""
+        self._watch(self._patience)
+
     def close(self) -> None:
         """The run ends or is parked: whoever waits is cancelled, and says nothing more."""
         self._closed = True
@@ -135,7 +141,8 @@ class Questions:
             left = max(0.0, asked.expires - time.time())
             found.expiry = self._loop.call_later(left, self._expired, asked.question)
         self._clocks.hold(bool(self._open))
-        self._watch(self.park_after if put.park_after is None else put.park_after)
+        self._patience = self.park_after if put.park_after is None else put.park_after
+        self._watch(self._patience)
         return found
 
     def _tell(self, answer: Answer) -> None:

@@ -267,6 +267,24 @@ def test_paused_while_it_waits() -> None:
         events(server, viewer.run, app)
 
 
+def test_paused_while_it_could_be_parked() -> None:
+    """A run that is paused keeps its source; it is parked once it is resumed, if nobody has answered by then."""
+    app = App()
+    with serve(app.app) as server:
+        run = started(server, "/parked", park_after=3600)
+        waits(server, run)
+        assert server.client.post(f"/runs/{run}/pause").json() == {"result": "paused"}
+        live = app.tide.runner.live(run)
+        assert live is not None
+        live.questions._patience = 0.0  # the time has come while it was paused
+        server.call(live.park)
+        assert app.closed == []
+        assert server.client.post(f"/runs/{run}/resume").json() == {"result": "resumed"}
+        eventually(lambda: parked(server, app, run))
+        assert answer(server, run, "yes")[0] == 200
+        events(server, run, app)
+
+
 # Parked
 
 
