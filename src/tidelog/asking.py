@@ -94,16 +94,21 @@ async def seen(
 ) -> Head | None:
     """The head of a run once `until` holds, None if it does not within `patience` seconds. Raises `Gone`.
 
-    `wake` comes first: something was just asked of the run.
+    `wake` is called whenever nobody owns the run: something was just asked of it, and its owner may be parking it right now.
     """
-    await wake(run)
     loop, waiter = asyncio.get_running_loop(), Waiter()
     give_up_at, bell = loop.time() + patience, store.changed(run_log(run))
     bell.add(waiter.wake)
     try:
         while True:
             waiter.woken = False
-            head = await head_of(store, run)
+            tail = await store.tail(run_log(run))
+            if tail is not None and not tail.owner:
+                await wake(run)
+                tail = await store.tail(run_log(run))
+            if tail is None:
+                raise Gone(code="not_found")
+            head = heads.decode(tail.head)
             if until(head):
                 return head
             left = give_up_at - loop.time()

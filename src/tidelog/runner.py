@@ -77,7 +77,8 @@ class Runner:
             self.admission.runs, timeout=bounds.queue_timeout, spawn=self._spawn, send_off=self._send_off
         )
         self._memory = memory
-        self._starting = 0
+        self._beginning: set[asyncio.Task[Any]] = set()
+        """Tasks after which there may be one more run."""
         self._idle = asyncio.Event()
         self._idle.set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -152,11 +153,21 @@ class Runner:
         return await self._whole(self._launch(launch))
 
     async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do it in a task of its own: whoever waits for it may be cancelled, and a log that is open needs its writer."""
+        """Do it in a task of its own: whoever waits for it may be cancelled, and a log that is open needs its writer.
+
+        A process that goes waits for it: there may be one more run then.
+        """
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._beginning.add(task)
+        self._idle.clear()
+        task.add_done_callback(self._has_begun)
         return await asyncio.shield(task)
+
+    def _has_begun(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        self._beginning.discard(task)
+        self._rest()
 
     async def owner_age(self, tail: Tail) -> float | None:
         """Seconds since the owner of a live log was last seen alive, 0 for this process; None where nobody owns it."""
@@ -201,15 +212,11 @@ class Runner:
         claim = self.admission.run(
             launch.principal, endpoint=launch.endpoint, most=launch.max_runs, keyed=launch.key is not None
         )
-        self._starting += 1
-        self._idle.clear()
         try:
             return await self._open(launch, claim)
         finally:
             if claim.kept_by is None:  # no run came of it
                 claim.release()
-            self._starting -= 1
-            self._rest()
 
     async def _open(self, launch: Launch, claim: Claim) -> Launched:
         for prelude in self.preludes:
@@ -346,7 +353,7 @@ class Runner:
             log.info("run %s ended: %s, %d records", live.run.id, live.run.outcome, live.run.last)
 
     def _rest(self) -> None:
-        if not self._starting and all(
+        if not self._beginning and all(
             self.draining.rung and self._outlives_us(live.run) for live in self._live.values()
         ):
             self._idle.set()
