@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.apps.talk import KINDS, Kind, choice, events, of_type, serving, text
+from fastapi import FastAPI
+from tests.apps.talk import CORPUS, KINDS, Kind, choice, events, of_type, serving, text
 from tests.upstream.aimock import Upstream, aimock, cuts, says
 
 from tidelog.apps.agent import ROUNDS
+from tidelog.apps.main import make_app
 from tidelog.apps.prompts import GO_ON
-from tidelog.testing import Server, rebuild
+from tidelog.testing import Server, rebuild, serve
 
 COUNTED = "One two three four five six seven eight."
 
@@ -173,3 +176,34 @@ def test_the_script_continues(plain: Server) -> None:
     more = plain.client.post(f"/runs/{viewer.run}/continue").json()["run"]
     frames = [frame.json for frame in plain.watch(f"/runs/{more}/events").rest()]
     assert text(frames) == text(events(plain, "/agent", "search the deposit"))
+
+
+@pytest.mark.parametrize(("question", "value", "outcome", "said"), [
+    ("Send a mail to Ann: the tide is in.", "send", "completed", "You agreed: now the mail to Ann would leave."),
+    ("Send a mail to Ann: the tide is in.", "do not send", "stopped", "You did not agree: the mail to Ann was not sent."),
+    ("给 Ann 发邮件：涨潮了。", "发送", "completed", "您已同意"),
+])  # fmt: skip
+@pytest.mark.parametrize("moves", [False, True], ids=["", "to another process"])
+def test_the_script_asks_before_it_sends(
+    question: str, value: str, outcome: str, said: str, moves: bool, tmp_path: Path
+) -> None:
+    """Whether the run waits where it stands, or its process goes before the answer comes."""
+
+    def app() -> FastAPI:
+        return make_app(f"sqlite:///{tmp_path}/logs.db", str(CORPUS), drain_timeout=1.0)
+
+    with ExitStack() as first:
+        server = first.enter_context(serve(app()))
+        viewer = first.enter_context(server.watch("/agent", json={"question": question}))
+        asked = viewer.until("question.asked")[-1].json
+        assert asked["data"]["to"] == "Ann" and value in asked["options"]
+        if moves:
+            first.close()
+            server = first.enter_context(serve(app()))
+        path = f"/runs/{viewer.run}"
+        answer = server.client.post(f"{path}/answer", json={"question": "q1", "value": value})
+        assert answer.status_code == 200, answer.text
+        found = [frame.json for frame in server.watch(f"{path}/events").rest()]
+        assert server.client.get(path).json()["epoch"] == 1 + moves
+    assert [one["outcome"] for one in of_type(found, "tool.ended")] == [outcome]
+    assert text(found).startswith(said)

@@ -208,6 +208,10 @@ def test_a_query_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         ("search the lock of the bike", [("search", "the lock of the bike")]),
         ("搜索押金", [("search", "押金")]),
         ("How do I lock the bike?", [("search", "How do I lock the bike?")]),
+        ("Send a mail to Ann: the tide is in.", [("send_mail", "Ann")]),
+        ("Please send an e-mail to ann@example.org saying that 12 * 7 is 84", [("send_mail", "ann@example.org")]),
+        ("给 Ann 发邮件：涨潮了。", [("send_mail", "Ann")]),
+        ("How do I send a mail to Ann?", [("search", "How do I send a mail to Ann?")]),
     ],
 )
 def test_tools_by_the_form_of_a_question(question: str, steps: list[tuple[str, str]]) -> None:

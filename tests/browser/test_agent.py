@@ -81,3 +81,20 @@ async def test_a_question_is_a_card(page: Page, server: Process) -> None:
     await page.reload()
     await ended(page)
     await expect(card.locator(".decided")).to_have_text(["已回答：no", "已回答：Ann"])
+
+
+async def test_the_built_in_agent_asks_before_it_acts(page: Page, server: Process) -> None:
+    """A question in the page with no model and nothing to set up; a reload before the answer changes nothing."""
+    await page.goto(f"{server.url}/#agent")
+    await ask(page, "Send a mail to Ann: the tide is in.")
+    card = last(page, ".question")
+    await expect(card.locator(".prompt")).to_have_text("Send this mail to Ann?")
+    await expect(last(page, ".status")).to_have_text("Waiting for your answer")
+    await page.reload()
+    await expect(card.locator("pre")).to_contain_text('"text": "the tide is in."')
+    await expect(last(page, ".tool")).to_have_attribute("data-state", "running")
+    await card.get_by_role("button", name="do not send").click()
+    await ended(page)
+    await expect(card.locator(".decided")).to_have_text("Answered: do not send")
+    await expect(last(page, ".tool")).to_have_attribute("data-state", "stopped")
+    assert await answer(page) == "You did not agree: the mail to Ann was not sent."

@@ -21,7 +21,7 @@ from tidelog.apps.model import ATTEMPTS, Model
 from tidelog.apps.model_wire import Asked
 from tidelog.apps.pace import paced
 from tidelog.apps.rag import Ask, echo, without
-from tidelog.apps.tools import Tool
+from tidelog.apps.tools import Tool, mail
 from tidelog.apps.tools.running import ended, worked
 from tidelog.apps.tools.script import planned, sentences
 from tidelog.apps.tools.toolbox import toolbox
@@ -35,10 +35,10 @@ def agent_router(tide: Tidelog, library: Library, model: Model | None) -> APIRou
     router, tools = APIRouter(), toolbox(library)
 
     @router.post("/agent")
-    @tide.stream(default="auto", message="question", attempts=1 if model is None else ATTEMPTS)
+    @tide.stream(default="auto", message="question", attempts=1 if model is None else ATTEMPTS, resume=mail.decided)
     def agent(ask: Ask) -> AsyncIterator[Any]:
         """Ask an agent: it computes, searches the documents, reads their tables and knows the time."""
-        return scripted(library, tools, ask) if model is None else reasoned(tide, model, tools, ask)
+        return scripted(tide, library, tools, ask) if model is None else reasoned(tide, model, tools, ask)
 
     return router
 
@@ -65,12 +65,16 @@ async def reasoned(tide: Tidelog, model: Model, tools: dict[str, Tool], ask: Ask
     raise SourceError(f"The model still calls tools after {ROUNDS} rounds: ask for less at once.", retryable=False)
 
 
-async def scripted(library: Library, tools: dict[str, Tool], ask: Ask) -> AsyncIterator[Any]:
-    """The run of one question without a model."""
+async def scripted(tide: Tidelog, library: Library, tools: dict[str, Tool], ask: Ask) -> AsyncIterator[Any]:
+    """The run of one question without a model. Of all tools the script alone has `send_mail`, which asks before it acts."""
     index = await library.index()
     calls = await asyncio.to_thread(planned, index, ask.question)
     yield Data(name="question", data=ask.question)
     yield Data(name="answerer", data="scripted")
+    if calls[0].name == mail.NAME:
+        async for each in mail.asked(tide, calls[0], ask.lang or language(ask.question)):
+            yield each
+        return
     for call in calls:
         yield ToolStarted(call=call.id, name=call.name)
         yield ToolInput(call=call.id, input=call.input)

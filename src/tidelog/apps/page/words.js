@@ -38,7 +38,7 @@ const WORDS = {
     pace0: "all at once",
     examples_rag: ["What happens when I reload the page?", "What is a cursor?", "What happens after a crash?"],
     examples_chat: ["What is a run?", "What happens when I close the tab?"],
-    examples_agent: ["What is 12 * (7 + 5)?", "Average revenue by region", "What time is it in Tokyo?"],
+    examples_agent: ["What is 12 * (7 + 5)?", "Average revenue by region", "What time is it in Tokyo?", "Send a mail to Ann: the tide is in."],
 
     drawer: "Conversations and documents",
     recent: "Conversations",
@@ -182,7 +182,7 @@ const WORDS = {
     pace0: "一次显示",
     examples_rag: ["刷新页面之后答案还在吗？", "什么是游标？", "怎样用自己的文档？"],
     examples_chat: ["什么是游标？", "关掉标签页会怎么样？"],
-    examples_agent: ["12 * (7 + 5) 等于多少？", "东京现在几点？", "搜索什么是游标"],
+    examples_agent: ["12 * (7 + 5) 等于多少？", "东京现在几点？", "搜索什么是游标", "给 Ann 发邮件：涨潮了。"],
 
     drawer: "对话和文档",
     recent: "对话",

@@ -40,6 +40,17 @@ _SEARCH: Final = re.compile(
 )
 
 
+_MAIL: Final = (
+    re.compile(
+        r"\bsend\s+(?:an?\s+)?(?:e-?mail|mail|letter|message)\s+to\s+(?P<to>[^:,\n]{1,80}?)"
+        r"\s*(?:[:,]|\bsaying(?:\s+that)?\b)\s*(?P<text>\S.*)", re.IGNORECASE | re.DOTALL,
+    ),
+    re.compile(
+        r"[给向]\s*(?P<to>[^：:，,\n]{1,40}?)\s*(?:发送|发|写)一?封?(?:电子)?(?:邮件|信)\s*[：:，,]\s*(?P<text>\S.*)", re.DOTALL
+    ),
+)  # fmt: skip
+
+
 class Step(NamedTuple):
     """A tool to call, and with what."""
 
@@ -56,7 +67,13 @@ class Grouping(NamedTuple):
 
 
 def plan(question: str) -> list[Step]:
-    """The tools that a question asks for, by its form; a search for the question where it has none of the known ones."""
+    """The tools that a question asks for, by its form; a search for the question where it has none of the known ones.
+
+    A mail stands alone: what it says is nobody's question.
+    """
+    for pattern in _MAIL:
+        if found := pattern.search(question):
+            return [Step("send_mail", {"to": found["to"].strip(), "text": found["text"].strip()})]
     return list(_known(question))[:MAX_CALLS] or [Step("search", {"query": question})]
 
 
