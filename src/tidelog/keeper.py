@@ -44,6 +44,8 @@ class Keeper:
         self._retention = retention
         self.reaped: Callable[[OnEnd | None, Ending], None] | None = None
         """Called for each run without a living owner that this process has ended, with the `on_end` declared for it."""
+        self.reaping: Callable[[float], Awaitable[None]] = _nothing
+        """Called at every look, with the patience that dead processes are given: for what else they have left."""
         self.adopt: Callable[[Tail, Head], Awaitable[None]] = _nothing
         """Called for each run of a dead process whose producer goes on: until somebody takes it, at every look."""
         self.wake: Callable[[str], Awaitable[None]] = _nothing
@@ -55,6 +57,7 @@ class Keeper:
         while True:
             try:
                 await self.reap()
+                await self.reaping(self._patience)
                 if time.monotonic() < look_at:
                     await self.look(time.time())
                 else:

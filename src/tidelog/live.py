@@ -18,7 +18,7 @@ from tidelog.errors import Gone, StoreError
 from tidelog.head import Head
 from tidelog.log import control_log, run_log
 from tidelog.run import Run
-from tidelog.seams import Store
+from tidelog.seams import Leasing, Store
 
 log = logging.getLogger("tidelog")
 
@@ -68,6 +68,15 @@ class Live:
             self._cancel = None
         elif not self.watched and self._cancel is None:
             self._cancel = asyncio.get_running_loop().call_later(self._cancel_after, self._leave_alone)
+
+    async def forget_dead(self, patience: float) -> None:
+        """A process that has died has no viewers any more, and cannot say so: its lease has stood still for so many seconds."""
+        if not isinstance(self._store, Leasing):
+            return
+        for by in [by for by, viewers in self._elsewhere.items() if viewers]:
+            age = await self._store.age(by)
+            if age is None or age >= patience:
+                self._watch_elsewhere(by, 0)
 
     def close(self) -> None:
         """The run is done: hear nothing more, and make room for another."""
@@ -133,11 +142,14 @@ class Live:
             case control.Answer() | control.Expired():
                 self.run.questions.decide(asked)
             case control.Watched(by=by, viewers=viewers):
-                self._elsewhere[by] = viewers
-                self.run.viewers.watched_elsewhere(any(self._elsewhere.values()))
-                self.count()
+                self._watch_elsewhere(by, viewers)
             case _:
                 pass
+
+    def _watch_elsewhere(self, by: str, viewers: int) -> None:
+        self._elsewhere[by] = viewers
+        self.run.viewers.watched_elsewhere(any(self._elsewhere.values()))
+        self.count()
 
     def _leave_alone(self) -> None:
         self._cancel = None
@@ -180,6 +192,11 @@ class Watching:
                 live.count()
             elif head.counts_viewers and head.ended is None:
                 self._watch_elsewhere(head.run, -1)
+
+    async def forget_dead(self, patience: float) -> None:
+        """Count no more whom processes served that have died since."""
+        for live in tuple(self._live.values()):
+            await live.forget_dead(patience)
 
     def _watch_elsewhere(self, run: str, change: int) -> None:
         before = self._watched.get(run, 0)

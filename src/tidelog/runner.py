@@ -83,6 +83,7 @@ class Runner:
         self._idle.set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watching = Watching(store, self.owner, self._live, self._spawn_if_open)
+        self._keeper.reaping = self._watching.forget_dead
         self._started = False
         self._going = False
 

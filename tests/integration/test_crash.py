@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from tests.conftest import count
 
+from tidelog import control
+from tidelog.errors import Gone
+from tidelog.log import control_log
+from tidelog.stores.sqlite import SqliteStore
 from tidelog.testing import Process, Viewer, rebuild, serve_process, transcript, watch
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +97,27 @@ def test_a_second_process_reads_what_the_first_writes(tmp_path: Path) -> None:
         assert mine.frames[-1].json["outcome"] == "stopped"
 
 
+def told_of_viewers(folder: Path, run: str) -> None:
+    """Until another process has said that it has a viewer of this run: it does so a moment after its first frame."""
+
+    async def look() -> None:
+        store = SqliteStore(f"sqlite:///{folder}/logs.db")
+        await store.start("test")
+        until = time.monotonic() + 15.0
+        try:
+            while True:
+                assert time.monotonic() < until
+                with suppress(Gone):
+                    page = await store.read(control_log(run), 0)
+                    if any(isinstance(control.decode(one.data), control.Watched) for one in page.records):
+                        return
+                await asyncio.sleep(0.02)
+        finally:
+            await store.aclose()
+
+    asyncio.run(look())
+
+
 def test_leaving_counts_across_processes(tmp_path: Path) -> None:
     """`cancel_after(0)`: a viewer elsewhere keeps the run alive, and its leaving ends it."""
     with start(tmp_path) as owner, start(tmp_path) as other:
@@ -98,10 +125,30 @@ def test_leaving_counts_across_processes(tmp_path: Path) -> None:
         mine.read(2)
         far = watch(f"{other.url}/runs/{mine.run}/events")
         far.read(2)
+        told_of_viewers(tmp_path, mine.run)
         mine.drop()
         assert watch(f"{owner.url}/runs/{mine.run}", accept=None).json["state"] == "running"
         far.drop()
         until = time.monotonic() + 10.0
         while (found := watch(f"{owner.url}/runs/{mine.run}", accept=None).json)["state"] == "running":
             assert time.monotonic() < until  # asking for the state is not watching
+        assert found["outcome"] == "stopped"
+
+
+def test_who_was_served_by_a_dead_process_watches_no_more(tmp_path: Path) -> None:
+    """It cannot say that its viewers have left: else their run would go on, and cost, for as long as it can."""
+    with start(tmp_path) as owner:
+        mine = watch(f"{owner.url}/fragile")
+        mine.read(2)
+        with start(tmp_path) as other:
+            far = watch(f"{other.url}/runs/{mine.run}/events")
+            far.read(2)
+            told_of_viewers(tmp_path, mine.run)
+            mine.drop()
+            assert watch(f"{owner.url}/runs/{mine.run}", accept=None).json["state"] == "running"
+            other.kill()
+            far.drop()
+            until = time.monotonic() + 15.0
+            while (found := watch(f"{owner.url}/runs/{mine.run}", accept=None).json)["state"] == "running":
+                assert time.monotonic() < until
         assert found["outcome"] == "stopped"
