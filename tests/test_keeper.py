@@ -178,3 +178,33 @@ async def test_what_ended_long_ago_is_dropped(retention: float | None, kept: boo
     else:
         with pytest.raises(Gone):
             await store.tail(run_log("r"))
+
+
+async def test_one_log_that_cannot_be_read_keeps_no_other_from_being_looked_after(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A later version's, perhaps: who looks after the others must not die of it."""
+    store, looked = LeaseStore(), list[str]()
+    await store.start("me")
+    for run in ("odd", "good"):
+        found = heads.encode(Head(run=run, thread="t", message="m", created=0.0)) if run == "good" else b"?"
+        await store.open(run_log(run), found, records=log_of(*OPEN, run=run))
+    store.dead = [run_log("odd"), run_log("good")]
+    keeper = Keeper(store)
+    await keeper.reap()
+    await legal(store, "good")
+
+    async def wake(run: str) -> None:
+        looked.append(run)
+        if run == "odd":
+            raise ValueError(run)
+
+    keeper.wake = wake
+    for run in ("odd", "parked"):
+        store._logs[run_log(run)] = store._logs[run_log("odd")]
+        store._logs[run_log(run)].due = 0.0
+    await keeper.look(1.0)
+    assert sorted(looked) == ["odd", "parked"]
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == [
+        "run odd cannot be looked after"
+    ] * 2

@@ -90,3 +90,21 @@ async def test_a_process_that_goes_waits_for_what_it_takes(monkeypatch: pytest.M
     await asyncio.wait_for(going, PATIENCE)
     assert (await answering).result == "answered"
     assert text_of(await legal(tide.runner.store, run.id)) == "then yes"
+
+
+async def test_who_is_not_declared_here_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The run is looked at every few seconds, until a process comes that knows who goes on."""
+    tide = process("memory:")
+    run = await waiting(tide)
+    run.park()
+    await until(lambda: not len(tide.runner))
+    tide.runner.resumes._known.clear()
+    answering = asyncio.create_task(tide.runner.answer(run.id, "q1", "yes"))
+    await until(lambda: "is not declared here" in caplog.text)
+    for _ in range(3):
+        await tide.runner.wake(run.id)
+    assert caplog.text.count("is not declared here") == 1
+    tide.resumes(later)
+    await tide.runner.wake(run.id)
+    assert (await answering).result == "answered"
+    await tide.aclose()

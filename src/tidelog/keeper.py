@@ -6,11 +6,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from math import inf
 from typing import Final
-
-import msgspec
 
 from tidelog import events as e
 from tidelog import head as heads
@@ -76,16 +74,15 @@ class Keeper:
             return
         for name in await self._store.orphans(self._patience):
             if name.startswith("run/"):
-                try:
+                with _passing_over(name):
                     await self._settle(name)
-                except msgspec.DecodeError:
-                    log.exception("run %s cannot be ended for its owner", name.partition("/")[2])
 
     async def look(self, due: float) -> None:
         """Look at the parked runs that are due at this Unix time."""
         if isinstance(self._store, Parking):
             for name in await self._store.parked(due):
-                await self.wake(name.partition("/")[2])
+                with _passing_over(name):
+                    await self.wake(name.partition("/")[2])
 
     async def end_unowned(
         self, run: str, outcome: e.Outcome, error: e.Error | None, *,
@@ -169,6 +166,17 @@ class Keeper:
         level = logging.WARNING if tail.owner else logging.INFO
         log.log(level, "run %s ended for its owner: %s", name.partition("/")[2], outcome)
         return ending_of(ended, records[-1].seq)
+
+
+@contextlib.contextmanager
+def _passing_over(name: str) -> Iterator[None]:
+    """One log that cannot be read, such as a later version's, must not keep the others from being looked after."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception:
+        log.exception("run %s cannot be looked after", name.partition("/")[2])
 
 
 async def _nothing(*_: object) -> None:

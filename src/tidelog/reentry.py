@@ -107,6 +107,8 @@ class Reentry:
         self.resumes = Resumes()
         self.going = False
         """The process goes: it takes nothing."""
+        self._missed: set[str | None] = set()
+        """Functions that are not declared here, and that was told."""
         self._store = store
         self._keeper = keeper
         self._again = again
@@ -153,9 +155,11 @@ class Reentry:
         """Take the log and hand it over to who goes on; without one declared here, leave it to another process."""
         resume, store = self.resumes.get(head.resume), self._store
         if resume is None or not isinstance(store, Parking):
-            log.warning(
-                "run %s is answered, and %s, which would go on with it, is not declared here", head.run, head.resume
-            )
+            if head.resume not in self._missed:  # it is looked at every few seconds
+                self._missed.add(head.resume)
+                log.warning(
+                    "run %s is answered, and %s, which would go on with it, is not declared here", head.run, head.resume
+                )
             return
         written = await replay(store, run_log(head.run), heard=False)
         events = (event_of(answer), *written.grammar.closing_text(), e.RunState(state="running"))
