@@ -140,7 +140,7 @@ class Reentry:
             before = (event_of(answer),)
             await self._keeper.end_unowned(run, "timed_out", UNANSWERED, before=before, on_end=on_end)
         elif not self.going:
-            await self._go_on(tail, head, answer)
+            await self._go_on(tail, _turned(head, said), answer)
 
     async def adopt(self, tail: Tail, head: Head) -> None:
         """Go on with a fed run whose owner is dead. While the process goes, that is left to whoever starts next.
@@ -152,7 +152,10 @@ class Reentry:
                 self._again(await adopt(self._store, tail, head))
 
     async def _go_on(self, tail: Tail, head: Head, answer: Answer) -> None:
-        """Take the log and hand it over to who goes on; without one declared here, leave it to another process."""
+        """Take the log and hand it over to who goes on; without one declared here, leave it to another process.
+
+        `head` tells in which state it goes on.
+        """
         resume, store = self.resumes.get(head.resume), self._store
         if resume is None or not isinstance(store, Parking):
             if head.resume not in self._missed:  # it is looked at every few seconds
@@ -162,9 +165,19 @@ class Reentry:
                 )
             return
         written = await replay(store, run_log(head.run), heard=False)
-        events = (event_of(answer), *written.grammar.closing_text(), e.RunState(state="running"))
-        now = msgspec.structs.replace(head, state="running", questions=(), keeps=None)
+        state: e.RunningState = "paused" if head.state == "paused" else "running"
+        events = (event_of(answer), *written.grammar.closing_text(), e.RunState(state=state))
+        now = msgspec.structs.replace(head, state=state, questions=(), keeps=None)
         with contextlib.suppress(Conflict, Gone):  # somebody else was first
             taken = await take(store, tail, now, written, events)
             opener, limits, attempts, on_end, park_after = resume
             self._again(Again(taken, opener(head.keeps, answer), limits, attempts, on_end, park_after))
+
+
+def _turned(head: Head, said: Sequence[control.AnyControl | None]) -> Head:
+    """The head after the pauses and resumes that nobody has obeyed while the run was parked."""
+    for number, one in enumerate(said, 1):
+        if number > head.asked and isinstance(one, control.Pause | control.Resume):
+            state: e.RunningState = "paused" if isinstance(one, control.Pause) else "running"
+            head = msgspec.structs.replace(head, state=state, asked=number)
+    return head

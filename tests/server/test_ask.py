@@ -17,7 +17,7 @@ from tests.server.asking import App
 from tests.server.chat import who
 from tests.server.sockets import talk
 
-from tidelog import cancel_after, control
+from tidelog import asking, cancel_after, control
 from tidelog import events as e
 from tidelog.errors import InvalidRequest, Unavailable
 from tidelog.log import control_log, run_log
@@ -377,6 +377,24 @@ def test_a_parked_run_is_stopped_by_whoever_hears_it(store: str) -> None:
         assert answer(server, viewer.run, "yes")[1]["code"] == "question_closed"
         assert server.client.post(f"/runs/{viewer.run}/stop").json() == {"result": "already_ended"}
     assert app.ended == ["stopped"]
+
+
+def test_a_parked_run_that_was_paused_goes_on_when_it_is_resumed(store: str) -> None:
+    """Nobody owns it who could obey; whoever goes on with it does, before anything is done."""
+    app = App(store)
+    with serve(app.app) as server:
+        run = started(server, "/parked")
+        eventually(lambda: parked(server, app, run))
+        for verb in ("pause", "resume", "pause"):
+            server.call(lambda verb=verb: getattr(asking, verb)(app.tide.runner.store, run, 0.05))  # type: ignore[misc]
+        assert answer(server, run, "yes")[0] == 200
+        state = server.client.get(f"/runs/{run}").json()
+        assert (state["state"], state["questions"]) == ("paused", [])
+        assert "Dear all" not in server.client.get(f"/runs/{run}/transcript").json()["text"]
+        assert server.client.post(f"/runs/{run}/resume").json() == {"result": "resumed"}
+        told = [one.state for one in events(server, run, app) if isinstance(one, e.RunState)]
+        assert told == ["waiting", "paused", "running"]
+        assert "Dear all" in server.client.get(f"/runs/{run}/transcript").json()["text"]
 
 
 def test_who_ends_a_parked_run_tells_its_on_end(tmp_path: Path) -> None:
