@@ -312,7 +312,7 @@ class TestExamples:
 
     def test_the_testing_kit(self, examples: Path) -> None:
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_answer.py"]
-        done = subprocess.run(command, cwd=examples, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(command, cwd=examples, capture_output=True, text=True, timeout=3 * PATIENCE, check=False)
         assert done.returncode == 0, done.stdout
         assert "1 passed" in done.stdout
 

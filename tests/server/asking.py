@@ -35,7 +35,7 @@ class App:
 
     def _add_live(self, app: FastAPI, tide: Tidelog) -> None:
         @app.post("/live")
-        @tide.stream(gap_timeout=0.2, total_timeout=1.0)
+        @tide.stream(gap_timeout=1.0, total_timeout=2.0)
         async def live(expires: float | None = None, default: str | None = None) -> AsyncIterator[Any]:
             """Yes or no, in the middle of a sentence."""
             yield "Shall I? "

@@ -109,14 +109,14 @@ def test_a_question_is_state() -> None:
 
 
 def test_the_clocks_stand_still() -> None:
-    """`/live` has a gap of 0.2 s and a total of 1 s; a person takes longer."""
+    """`/live` has a gap of 1 s and a total of 2 s; a person takes longer."""
     app = App()
     with serve(app.app) as server, server.watch("/live", "POST") as viewer:
         viewer.until("run.state")
         run = app.tide.runner.live(viewer.run)
         assert run is not None
         began = run.loop.time()
-        eventually(lambda: run.loop.time() - began > 1.3)
+        eventually(lambda: run.loop.time() - began > 2.3)
         assert answer(server, viewer.run, "no")[0] == 200
         viewer.rest()
         assert viewer.frames[-1].json["outcome"] == "completed"

@@ -518,7 +518,7 @@ class TestRuns:
 def test_slow_sync_streams_do_not_wait_for_each_other() -> None:
     """Ten that take a moment each end together, not one after the other."""
     app, tide = make()
-    pause = 0.3
+    pause = 1.0
 
     @app.get("/chat")
     @tide.stream

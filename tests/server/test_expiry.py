@@ -17,7 +17,8 @@ from tidelog.server.expiry import expiring
 from tidelog.stores.memory import MemoryStore
 from tidelog.testing import Gate, serve
 
-SOON = 1.0
+SOON = 2.0
+"""A credential that ends soon, and not before a busy machine has shown the first frames."""
 
 
 def brief(request: Request) -> Principal | None:

@@ -147,12 +147,12 @@ def test_at_a_pace() -> None:
             time.sleep(0.15)
             gate.open()
         start.rest()
-        begun = time.monotonic()
+        begun = time.monotonic()  # from here on, for what is late for its reader shortens the way to the next
         with talk(server, start.run, pace="0.5", merge="0") as viewer:
             at = [(viewer.until(type="text.delta")["text"], time.monotonic() - begun) for _ in range(3)]
         assert "".join(text for text, _ in at) == "abc"
-        assert at[1][1] - at[0][1] >= 0.28
-        assert at[2][1] - at[1][1] >= 0.28
+        assert at[1][1] >= 0.28
+        assert at[2][1] >= 0.56
         for accept in ("text/event-stream", NDJSON, "text/plain"):
             begun = time.monotonic()
             server.watch(f"/runs/{start.run}/events?pace=0.5", accept=accept).rest()
