@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-from tidelog.testing import Process, rebuild, serve_process, watch
+from tidelog.testing import Process, Viewer, rebuild, serve_process, transcript, watch
 
 ROOT: Final = Path(__file__).parents[2]
 APP: Final = "tests.integration.shared:app"
@@ -65,6 +65,25 @@ def state(url: str, run: str) -> dict[str, Any]:
 def stop(url: str, run: str) -> str:
     """Ask this process to stop the run, whoever owns it; what came of it."""
     return str(watch(f"{url}/runs/{run}/stop", "POST", accept=None, timeout=TIMEOUT).json["result"])
+
+
+def stopped_from_elsewhere(owner: Process, other: Process) -> None:
+    """A run of the one process is tailed and stopped through the other; viewers of both have the same log."""
+    mine, far = watched_from_both(owner, other)
+    assert stop(other.url, mine.run) == "stopped"
+    mine.rest()
+    far.rest()
+    assert transcript(mine.frames) == transcript(far.frames)
+    assert mine.frames[-1].json["outcome"] == "stopped"
+
+
+def watched_from_both(owner: Process, other: Process) -> tuple[Viewer, Viewer]:
+    """Viewers of a run that counts: in its own process, and in the other."""
+    mine = watch(f"{owner.url}/count", params={"merge": "0"})
+    mine.read(5)
+    far = watch(f"{other.url}/runs/{mine.run}/events", params={"merge": "0"}, timeout=TIMEOUT)
+    far.read(20)
+    return mine, far
 
 
 def until(condition: Callable[[], bool], timeout: float = TIMEOUT) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import count
+from tests.integration.crowd import stopped_from_elsewhere
 
 from tidelog import control
 from tidelog.errors import Gone
@@ -85,16 +86,7 @@ def test_an_orphan_can_be_resumed_and_continued(tmp_path: Path) -> None:
 def test_a_second_process_reads_what_the_first_writes(tmp_path: Path) -> None:
     """It tails, and it stops, a run that lives elsewhere."""
     with start(tmp_path) as owner, start(tmp_path) as other:
-        mine = watch(f"{owner.url}/count", params={"merge": "0"})
-        mine.read(5)
-        far = watch(f"{other.url}/runs/{mine.run}/events", params={"merge": "0"})
-        far.read(20)
-        stopped = watch(f"{other.url}/runs/{mine.run}/stop", "POST", accept=None)
-        assert stopped.json == {"result": "stopped"}
-        mine.rest()
-        far.rest()
-        assert transcript(mine.frames) == transcript(far.frames)
-        assert mine.frames[-1].json["outcome"] == "stopped"
+        stopped_from_elsewhere(owner, other)
 
 
 def told_of_viewers(folder: Path, run: str) -> None:

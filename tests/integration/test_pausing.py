@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import chain
@@ -107,26 +107,26 @@ def test_a_paused_run_is_not_taken_for_dead(pair: tuple[Process, Process]) -> No
         mine.rest()
 
 
-def test_an_owner_that_dies_while_its_run_is_paused(pair: tuple[Process, Process]) -> None:
+def last_words(pair: tuple[Process, Process], goes: Callable[[Process], object]) -> tuple[str, dict[str, Any]]:
+    """A run that is paused when its owner goes, and the last event that a viewer elsewhere gets of it."""
     owner, other = pair
     with watch(f"{owner.url}/count") as mine:
         mine.read(3)
         assert ask(other, mine.run, "pause") == "paused"
         with watch(f"{other.url}/runs/{mine.run}/events", timeout=15.0) as far:
-            owner.kill()
-            ended = far.rest()[-1].json
-        assert (ended["outcome"], ended["error"]["code"]) == ("interrupted", "interrupted")
-        assert look(other, mine.run)["state"] == "ended"
-        assert [ask(other, mine.run, verb) for verb in ("pause", "resume")] == ["already_ended"] * 2
+            goes(owner)
+            return mine.run, far.rest()[-1].json
+
+
+def test_an_owner_that_dies_while_its_run_is_paused(pair: tuple[Process, Process]) -> None:
+    run, ended = last_words(pair, Process.kill)
+    assert (ended["outcome"], ended["error"]["code"]) == ("interrupted", "interrupted")
+    assert look(pair[1], run)["state"] == "ended"
+    assert [ask(pair[1], run, verb) for verb in ("pause", "resume")] == ["already_ended"] * 2
 
 
 def test_a_process_that_goes_ends_what_is_paused_at_once(pair: tuple[Process, Process]) -> None:
-    owner, other = pair
-    with watch(f"{owner.url}/count") as mine:
-        mine.read(3)
-        assert ask(other, mine.run, "pause") == "paused"
-        with watch(f"{other.url}/runs/{mine.run}/events", timeout=15.0) as far:
-            owner.terminate()
-            assert far.rest()[-1].json["outcome"] == "interrupted"
-        owner.wait()
-        assert "Traceback" not in owner.output
+    _, ended = last_words(pair, Process.terminate)
+    assert ended["outcome"] == "interrupted"
+    pair[0].wait()
+    assert "Traceback" not in pair[0].output

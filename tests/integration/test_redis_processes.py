@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.integration.crowd import stopped_from_elsewhere, watched_from_both
 from tests.redis_server import RedisServer, redis_server
 
-from tidelog.testing import Process, Viewer, serve_process, transcript, watch
+from tidelog.testing import Process, serve_process, transcript, watch
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,26 +37,12 @@ def other(redis: RedisServer) -> Iterator[Process]:
         yield found
 
 
-def both(owner: Process, other: Process) -> tuple[Viewer, Viewer]:
-    mine = watch(f"{owner.url}/count", params={"merge": "0"})
-    mine.read(5)
-    far = watch(f"{other.url}/runs/{mine.run}/events", params={"merge": "0"}, timeout=15.0)
-    far.read(20)
-    return mine, far
-
-
 def test_any_process_serves_and_stops_a_run(owner: Process, other: Process) -> None:
-    mine, far = both(owner, other)
-    stopped = watch(f"{other.url}/runs/{mine.run}/stop", "POST", accept=None)
-    assert stopped.json == {"result": "stopped"}
-    mine.rest()
-    far.rest()
-    assert transcript(mine.frames) == transcript(far.frames)
-    assert mine.frames[-1].json["outcome"] == "stopped"
+    stopped_from_elsewhere(owner, other)
 
 
 def test_what_a_killed_process_left_is_ended(owner: Process, other: Process) -> None:
-    mine, far = both(owner, other)
+    mine, far = watched_from_both(owner, other)
     owner.kill()
     mine.rest()
     far.rest()

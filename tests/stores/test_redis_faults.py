@@ -115,38 +115,32 @@ def test_killed_and_started_again(redis: RedisServer) -> None:
         assert one.watch("/run").run != mine.run
 
 
-def test_away_for_too_long(redis: RedisServer) -> None:
-    """The run ends, its source closes, and its log says so as soon as Redis is back."""
+def away_for_too_long(url: str, away: Callable[[], Any], back: Callable[[], Any]) -> tuple[Viewer, Viewer]:
+    """The run fails while Redis is away, its source closes; two viewers that hear of it once Redis is back."""
     gate, script = Gate(), Script()
     script.steps = ("on", gate, *NUMBERS, Gate())
-    with two(redis.url + "?store_patience=0.3", script) as (one, other):
+    with two(url + "?store_patience=0.3", script) as (one, other):
         mine, far = watched(one, other)
         for viewer in (mine, far):
             read_to(viewer, "on")
-        redis.kill()
+        away()
         gate.open()
         script.wait_closed()
-        redis.start()
+        back()
         for viewer in (mine, far):
             viewer.rest()
             assert ending(viewer) == ("failed", "store_unavailable")
+    return mine, far
+
+
+def test_away_for_too_long(redis: RedisServer) -> None:
+    """The run ends, its source closes, and its log says so as soon as Redis is back."""
+    away_for_too_long(redis.url, redis.kill, redis.start)
 
 
 def test_what_reaches_a_frozen_redis_late_does_not_keep_the_ending_out(redis: RedisServer) -> None:
-    gate, script = Gate(), Script()
-    script.steps = ("on", gate, *NUMBERS, Gate())
-    with two(redis.url + "?store_patience=0.3", script) as (one, other):
-        mine, far = watched(one, other)
-        for viewer in (mine, far):
-            read_to(viewer, "on")
-        redis.pause()
-        gate.open()
-        script.wait_closed()
-        redis.go_on()
-        for viewer in (mine, far):
-            viewer.rest()
-            assert ending(viewer) == ("failed", "store_unavailable")
-        assert transcript(mine.frames) == transcript(far.frames)
+    mine, far = away_for_too_long(redis.url, redis.pause, redis.go_on)
+    assert transcript(mine.frames) == transcript(far.frames)
 
 
 @pytest.mark.parametrize("everything", [False, True], ids=["the last records", "everything"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import apsw
@@ -19,14 +18,6 @@ pytestmark = pytest.mark.anyio
 
 LEASE = Lease("one")
 SECRET = b"correct horse battery staple"
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    store = SqliteStore(f"sqlite:///{tmp_path}/logs.db")
-    await store.start("one")
-    yield store
-    await store.aclose()
 
 
 def all_bytes(folder: Path) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -31,14 +31,6 @@ def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeper, "PAUSE", 0.005)
     monkeypatch.setattr(journal, "CHUNK_BYTES", 1)
     monkeypatch.setattr(journal, "CHUNK_SECONDS", 3000.0)  # so that it stays in the journal as well
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    store = SqliteStore(f"sqlite:///{tmp_path}/logs.db")
-    await store.start("one")
-    yield store
-    await store.aclose()
 
 
 @pytest.fixture
