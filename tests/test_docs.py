@@ -84,7 +84,7 @@ class TestPages:
         named = {name for each in PAGES for name in re.findall(r"`(tests/[\w/.:]+)`", each.read_text(encoding="utf-8"))}
         assert len(named) > 10
         command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *sorted(named)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=3 * PATIENCE, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def test_both_readmes_have_the_same_parts(self) -> None:
@@ -183,7 +183,7 @@ def run_script(name: str, server: Server, folder: Path | None = None) -> str:
     script = (EXAMPLES / name).read_text(encoding="utf-8").replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
     done = subprocess.run(
         ["sh", "-eu", "-c", f"curl() {{ command curl -sS --fail-with-body \"$@\"; echo; }}\n{script}"],
-        capture_output=True, timeout=PATIENCE, check=False, cwd=folder,
+        capture_output=True, timeout=3 * PATIENCE, check=False, cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()
     return done.stdout.decode()
