@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
-from zlib import crc32
 
 import msgspec
 
@@ -16,7 +15,8 @@ from tidelog.log import Record
 from tidelog.seams import Page
 from tidelog.window import LogWindow
 
-_encode = msgspec.msgpack.Encoder().encode
+pack = msgspec.msgpack.Encoder().encode
+"""Of a block of one record: `(epoch, (at,), (data,))`, so that it costs no call more."""
 _decode = msgspec.msgpack.Decoder(tuple[int, list[float], list[bytes]]).decode
 
 
@@ -24,7 +24,7 @@ def encode(records: Sequence[Record]) -> bytes:
     """The records of one epoch as a block."""
     if not records:
         return b""
-    return _encode((records[0].epoch, [one.at for one in records], [one.data for one in records]))
+    return pack((records[0].epoch, [one.at for one in records], [one.data for one in records]))
 
 
 def decode(entry: bytes, block: bytes) -> Iterator[Record]:
@@ -33,11 +33,6 @@ def decode(entry: bytes, block: bytes) -> Iterator[Record]:
     first = int(entry.partition(b"-")[0]) - len(data) + 1
     for seq, (at, one) in enumerate(zip(times, data, strict=True), first):
         yield Record(seq, at, one, epoch)
-
-
-def print_of(block: bytes) -> int:
-    """What tells a repeated flush from another one with the same place and count."""
-    return crc32(block)
 
 
 def page(found: Sequence[Any], after: int, limit: int) -> Page:

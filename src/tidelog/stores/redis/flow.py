@@ -1,6 +1,6 @@
-"""What this process appends: gathered while a flush is under way, then sent for all logs together.
+"""What this process appends: gathered while a group is under way, under load for a moment more, then sent for all logs together.
 
-A flush that got no answer is sent again as it is: the script knows it by its place, count and content. While Redis is away what
+A group that got no answer is sent again as it is: the script knows each part by its place and content. While Redis is away what
 was given waits, and whoever writes pauses its source; after `patience` seconds the runs are told that the store is gone.
 """
 
@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
 from tidelog.errors import Conflict, StoreError, Unavailable
 from tidelog.log import Lease, Record
-from tidelog.stored import Stored, done, failed
-from tidelog.stores.redis.lane import Flush, Lane
+from tidelog.stored import done, failed
+from tidelog.stores.redis import calls
+from tidelog.stores.redis.group import Group
+from tidelog.stores.redis.lane import Lane
+
+GAP: Final = 0.005
+"""The widest window, in seconds from group to group; it opens in proportion to the rate of logs that are sent."""
+GAP_RATE: Final = 1500.0
+"""Logs a second from which on the window is at its widest."""
+RATE_SPAN: Final = 0.05
+"""Seconds over which the rate is averaged."""
 
 FIRST_WAIT: Final = 0.05
 LONGEST_WAIT: Final = 1.0
@@ -30,8 +39,8 @@ T = TypeVar("T")
 GONE, CONFLICT, LOST = 0, -1, -2
 """What else the script that appends may answer than 1: see there."""
 
-Send = Callable[[Sequence[Flush]], Awaitable[Sequence[int]]]
-"""Sends flushes and gives the scripts' answers. Raises `Unavailable`, as if nothing were known of any of them."""
+Send = Callable[[Group], Awaitable[Sequence[int]]]
+"""Sends a group and gives the scripts' answers. Raises `Unavailable`, as if nothing were known of any of them."""
 Lost = Callable[[Sequence[tuple[Lane, int]]], Awaitable[Sequence[bool]]]
 """Given logs that Redis has not, or not whole, with its answers: whether it has lost them; else others took or dropped them.
 
@@ -43,7 +52,7 @@ class Flow:
     """`lanes` holds the logs that this process writes, by name. `left` is called for one that it writes no more."""
 
     def __init__(
-        self, send: Send, make: Callable[[str, Lease, int], Lane], owner: str, *, patience: float, lost: Lost,
+        self, send: Send, make: Callable[[str, Lease, int], Lane], owner: str, *, ttl: int, patience: float, lost: Lost,
         left: Callable[[Lane], None],
     ) -> None:  # fmt: skip
         self.lanes: dict[str, Lane] = {}
@@ -54,10 +63,16 @@ class Flow:
         self._lost = lost
         self._left = left
         self._owner = owner
+        self._ttl = ttl
         self._patience = patience
         self._loop = asyncio.get_running_loop()
-        self._dirty: dict[Lane, None] = {}
+        self._group = Group(1, self._loop)
+        self._flying: Group | None = None
+        self._idle = True
+        """Nothing flies and no group is due."""
         self._flight: asyncio.Task[None] | None = None
+        self._flushed = self._loop.time()
+        self._rate = 0.0
         self._closing = False
 
     def append(
@@ -65,45 +80,51 @@ class Flow:
     ) -> asyncio.Future[None]:  # fmt: skip
         """See `Store.append`. A log that is not known here is Redis' to judge."""
         lane = self.lanes.get(log)
-        if lane is None:
-            if self._closing:
-                return failed(Unavailable("The store is closed."))
-            if lease.owner != self._owner:
-                return failed(Conflict(f"{log} is not ours"))
+        if lane is None or after != lane.last or lane.closed or self._closing:
+            if lane is not None or self._closing or lease.owner != self._owner:
+                return self._decline(log, lane, after, records, lease, ended)
             lane = self.lanes[log] = self._make(log, lease, after)
-        if after != lane.last or lane.closed or lease != lane.lease or self._closing:
-            return self._decline(lane, after, records, lease, ended)
-        if records and records[-1].seq != after + len(records):
-            return failed(Conflict(f"{log}: the records are not numbered from {after + 1} on"))
-        lane.lease = lease  # who is told if this is lost
-        lane.records += records
-        lane.last = after + len(records)
+        if lease is not lane.lease:
+            if lease != lane.lease:
+                return self._decline(log, lane, after, records, lease, ended)
+            lane.lease = lease  # who is told if this is lost
+        if records:
+            last = after + len(records)
+            if records[-1].seq != last:
+                return failed(Conflict(f"{log}: the records are not numbered from {after + 1} on"))
+            lane.records += records
+            lane.last = last
+        group = self._group
+        if lane.group != group.number:
+            lane.group = group.number
+            group.lanes.append(lane)
         if head is not None:
-            lane.given = head
+            group.heads[lane] = head
         if ended:
             lane.closed, lane.end = True, after
-        if lane.done is None:
-            lane.done = Stored(loop=self._loop)
-            self._dirty[lane] = None
-            if self._flight is None:
-                self._flight = self._loop.create_task(self._fly())
-        return lane.done
+            group.ended[lane] = None
+        if self._idle:
+            self._arm()
+        return group.future if lease.lost is not None else group.ack(lane, lease)
 
     def forget(self, log: str, error: StoreError | None = None) -> None:
         """The log is dropped, or somebody else's."""
         lane = self.lanes.pop(log, None)
         if lane is not None:
-            self._dirty.pop(lane, None)
             if isinstance(error, Unavailable) and not lane.ended:
                 self.owed.add(log)
-            lane.fail(error or Conflict(f"{log} was dropped"))
+            error = error or Conflict(f"{log} was dropped")
+            lane.fail(error)
+            for group in self._groups_of(lane):
+                group.forget(lane, error)
             self._left(lane)
 
     async def settled(self, lane: Lane) -> None:
         """Once all that was given of a log is stored. Raises what became of it instead."""
-        while (under_way := lane.done or lane.flying) is not None:
-            await asyncio.wait((under_way,))
-            under_way.result()
+        while lane.error is None and (under_way := next(self._groups_of(lane), None)) is not None:
+            await asyncio.wait((under_way.future,))
+        if lane.error is not None:
+            raise lane.error
 
     def release(self, log: str, lane: Lane | None) -> None:
         """The writer of this log has given it up, and need not be told."""
@@ -118,11 +139,11 @@ class Flow:
         for lane in tuple(self.lanes.values()):
             if lane.ended:
                 self._let_go(lane)  # Redis knows better now
-            elif lane.done is None and not lane.closed:
-                lane.done = Stored(loop=self._loop)
-                self._dirty[lane] = None
-        if self._dirty and self._flight is None and not self._closing:
-            self._flight = self._loop.create_task(self._fly())
+            elif not lane.closed and lane.group != self._group.number:
+                lane.group = self._group.number
+                self._group.lanes.append(lane)
+        if self._group.lanes and self._idle and not self._closing:
+            self._arm()
         return ended
 
     def lose(self) -> None:
@@ -133,48 +154,75 @@ class Flow:
     async def close(self) -> None:
         """Store what gathers, and take nothing more."""
         self._closing = True
-        if self._flight is not None:
-            await asyncio.wait((self._flight,))
+        while not self._idle:
+            await asyncio.wait(((self._flying or self._group).future,))
 
     def _decline(
-        self, lane: Lane, after: int, records: Sequence[Record], lease: Lease, ended: bool
+        self, log: str, lane: Lane | None, after: int, records: Sequence[Record], lease: Lease, ended: bool
     ) -> asyncio.Future[None]:
         if self._closing:
             return failed(Unavailable("The store is closed."))
-        if lease != lane.lease:
-            return failed(Conflict(f"{lane.name} is not ours"))
+        if lane is None or lease != lane.lease:
+            return failed(Conflict(f"{log} is not ours"))
         if lane.repeats(after, records, ended):
-            return lane.done or lane.flying or done()
+            group = next(self._groups_of(lane), None)
+            return group.ack(lane, lease) if group is not None else done()
         return failed(lane.refusal(after))
 
-    async def _fly(self) -> None:
-        await asyncio.sleep(0)  # what else is appended in this turn goes along
-        while self._dirty:
-            lanes, self._dirty = tuple(self._dirty), {}
-            flushes = [lane.take_off() for lane in lanes]
-            try:
-                answers = await self._persist(partial(self._send, flushes))
-                refused: list[tuple[Lane, int]] = []
-                for flush, answer in zip(flushes, answers, strict=True):
-                    if self.lanes.get(flush.lane.name) is not flush.lane:
-                        pass  # forgotten meanwhile
-                    elif answer == 1:
-                        self._land(flush)
-                    else:
-                        refused.append((flush.lane, answer))
-                if refused:
-                    await self._refuse(refused)
-            except StoreError as error:
-                for lane in lanes:
-                    if lane.flying is not None:
-                        self._give_up(lane, error)
-        self._flight = None
+    def _groups_of(self, lane: Lane) -> Iterator[Group]:
+        """The groups that are not stored and have to do with it, the last one first."""
+        if lane.group == self._group.number:
+            yield self._group
+        if self._flying is not None and (self._flying.number in (lane.group, lane.flight)):
+            yield self._flying
 
-    def _land(self, flush: Flush) -> None:
-        flush.lane.landed(flush)
-        if flush.ended:
-            self.owed.discard(flush.lane.name)
-            self._loop.call_later(LINGER, self._let_go, flush.lane)
+    def _arm(self) -> None:
+        """Send in this turn of the loop if the window is closed, else when it closes."""
+        self._idle = False
+        due = self._flushed + GAP * min(1.0, self._rate / GAP_RATE)
+        if due <= self._loop.time():
+            self._loop.call_soon(self._flush)
+        else:
+            self._loop.call_at(due, self._flush)
+
+    def _flush(self) -> None:
+        group, self._group = self._group, Group(self._group.number + 1, self._loop)
+        self._flying = group
+        now = self._loop.time()
+        since, self._flushed = now - self._flushed, now
+        self._rate += (len(group.lanes) - self._rate * since) / (RATE_SPAN + since)
+        self._flight = self._loop.create_task(self._fly(group, now))
+
+    async def _fly(self, group: Group, now: float) -> None:
+        try:
+            group.packed = calls.appends(group, self._ttl, now=now)
+            answers = await self._persist(partial(self._send, group))
+            await self._settle(group, answers)
+        except StoreError as error:
+            self._fail(group, error)
+        except Exception:  # somebody appended what is no record: fail, but do not stand still
+            _log.exception("a group could not be sent")
+            self._fail(group, Unavailable())
+        self._flying, self._idle = None, True
+        if self._group.lanes:
+            self._arm()
+
+    async def _settle(self, group: Group, answers: Sequence[int]) -> None:
+        refused = [(lane, answer) for lane, answer in zip(group.lanes, answers, strict=True) if answer != 1]
+        if refused:
+            await self._refuse([(lane, answer) for lane, answer in refused if lane.error is None])
+        for lane, head in group.heads.items():
+            if lane.error is None:
+                lane.head = head
+        for lane in group.ended:
+            if lane.error is None:
+                lane.ended = True
+                self.owed.discard(lane.name)
+                self._loop.call_later(LINGER, self._let_go, lane)
+        group.settle(group.lanes[0].error if len(refused) == len(group.lanes) and group.lanes else None)
+        for lane in group.lanes:
+            if lane.error is None:
+                lane.landed()
 
     async def _refuse(self, refused: Sequence[tuple[Lane, int]]) -> None:
         lost = await self._persist(partial(self._lost, refused))
@@ -183,6 +231,11 @@ class Flow:
                 self._give_up(lane, Unavailable(f"Redis has lost records of {lane.name}."))
             else:
                 self._give_up(lane, Conflict(f"{lane.name} is not ours any more"))
+
+    def _fail(self, group: Group, error: StoreError) -> None:
+        for lane in tuple(group.lanes):
+            self._give_up(lane, error)
+        group.settle(error)
 
     def _give_up(self, lane: Lane, error: StoreError) -> None:
         if self.lanes.get(lane.name) is lane:

@@ -1,14 +1,12 @@
-"""A log that this process writes: what of it gathers, what is on its way, and its end in memory."""
+"""A log that this process writes: how far it gathers, is under way and stored, and its end in memory."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from tidelog.errors import StoreError
 from tidelog.log import Lease, Record
-from tidelog.stores.redis.blocks import encode
 from tidelog.stores.redis.keys import LogKeys
 from tidelog.window import OwnWindow
 
@@ -26,19 +24,19 @@ class Birth(NamedTuple):
 
 
 class Lane(OwnWindow):
-    """Up to `sent` a flush is under way, up to `last` one gathers."""
+    """Up to `sent` a group is under way, up to `last` one gathers."""
 
-    __slots__ = ("birth", "done", "flying", "given", "keys", "known", "life", "sure")
+    __slots__ = ("birth", "error", "flight", "group", "keys", "known", "life", "plain_until", "prefix", "sure")
 
     def __init__(self, name: str, keys: LogKeys, lease: Lease, *, base: int, records: Sequence[Record] = ()) -> None:
         super().__init__(name, lease, head=b"", base=base, records=records)
         self.keys = keys
-        self.given: bytes | None = None
-        """A head that gathers."""
-        self.done: asyncio.Future[None] | None = None
-        """Of what gathers."""
-        self.flying: asyncio.Future[None] | None = None
-        """Of what is under way."""
+        self.group = 0
+        """The number of the last group that has to do with it."""
+        self.flight = 0
+        """The number of the last one that was sent."""
+        self.error: StoreError | None = None
+        """Why nothing more of it is stored."""
         self.known = False
         """Whether `head` is that of the store: of a log that was not opened here, it is not."""
         self.sure = False
@@ -47,63 +45,31 @@ class Lane(OwnWindow):
         """How it was opened, where that was here."""
         self.life = ""
         """The life of Redis in which it came here."""
+        self.prefix = b""
+        """How every command begins that stores a part of it: see `calls.append`."""
+        self.plain_until = float("-inf")
+        """Until when its records are stored and nothing else is said: its keys need no more time to live."""
 
-    def take_off(self) -> Flush:
-        """What gathers is under way now."""
-        found = Flush(self)
-        self.sent = self.last
-        self.flying, self.done, self.given = self.done, None, None
-        return found
-
-    def landed(self, flush: Flush) -> None:
-        """It is stored: show it."""
-        if flush.count:
-            self.call = flush.after
+    def landed(self) -> None:
+        """What was under way is stored: show it."""
+        if self.sent != self.stored:
+            self.call, self.stored = self.stored, self.sent
+            if self.stored - self.base > WINDOW_RECORDS:
+                self._shrink()
         self.sure = True
-        self.stored = flush.after + flush.count
-        if flush.head is not None:
-            self.head = flush.head
-        if flush.ended:
-            self.ended = True
-        self._settle(None)
-        if self.stored - self.base > WINDOW_RECORDS:
-            cut = min(WINDOW_RECORDS // 2, self.call - self.base)
-            if cut > 0:
-                del self.records[:cut]
-                self.base += cut
-        self.ring()
+        if self.bell is not None:
+            self.bell.ring()
 
     def fail(self, error: StoreError) -> None:
         """Nothing that is not stored will be: whoever writes is told."""
         live = not self.ended
-        self.closed = True
-        self._settle(error)
-        self.flying, self.done = self.done, None
-        self._settle(error)
+        self.closed, self.error = True, error
         if live:
             self.lease.tell(error)
         self.ring()
 
-    def _settle(self, error: StoreError | None) -> None:
-        future, self.flying = self.flying, None
-        if future is None:
-            return
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
-            future.exception()  # not everybody waits for an append: who wrote is told by the lease
-
-
-class Flush:
-    """What gathered of one log, as it is sent, and sent again where nobody knows what came of it."""
-
-    __slots__ = ("after", "block", "count", "ended", "head", "lane")
-
-    def __init__(self, lane: Lane) -> None:
-        self.lane = lane
-        self.after = lane.sent
-        self.count = lane.last - lane.sent
-        self.block = encode(lane.records[lane.sent - lane.base :])
-        self.head = lane.given
-        self.ended = lane.closed
+    def _shrink(self) -> None:
+        cut = min(WINDOW_RECORDS // 2, self.call - self.base)
+        if cut > 0:
+            del self.records[:cut]
+            self.base += cut

@@ -110,7 +110,7 @@ class Link:
                 await self._load()
                 return await self._send(commands)
 
-    async def store(self, commands: Sequence[Command]) -> list[Any]:
+    async def store(self, commands: Sequence[Command | bytes]) -> list[Any]:
         """As `send`, on the one connection for this, and what they write is stored as `ack` says once this returns."""
         ack = self._place.ack
         if ack == "memory":
@@ -131,7 +131,7 @@ class Link:
         if not found.get("aof_enabled"):
             raise InvalidRequest("ack=aof needs a Redis that writes a file: appendonly is off.")
 
-    async def _write(self, commands: Sequence[Command]) -> list[Any]:
+    async def _write(self, commands: Sequence[Command | bytes]) -> list[Any]:
         with _named():
             for last in (False, False, True):
                 wire = self._wire if self._wire is not None and not self._wire.closed else await self._connected()

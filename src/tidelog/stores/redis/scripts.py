@@ -30,34 +30,42 @@ return 1
 """
 
 APPEND: Final = """
--- KEYS meta stream; ARGV owner epoch after count block print ended has_head head ttl channel sure
--- 1 stored, 0 gone, -1 conflict, -2 lost: `sure` of what it had stored, it finds less; the log goes on under a new epoch
+-- KEYS meta stream; ARGV owner epoch ttl channel call block flags head
+-- `call` is `after last print`; `print` tells a repeated call from another one with the same place
+-- flags: e it ends, h it has a head, t the keys are to live for ttl from now on, s sure of what it had stored
+-- 1 stored, 0 gone, -1 conflict, -2 lost: it was sure, and finds less; the log goes on under a new epoch
 local m = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'last', 'ended', 'call', 'lost')
 if not m[1] then return 0 end
+local after, last = string.match(ARGV[5], '^(%d+) (%d+)')
 local mine = m[1] == ARGV[1] and m[2] == ARGV[2]
-local older = tonumber(m[2]) < tonumber(ARGV[2])
-if ARGV[12] == '1' and m[4] ~= '1' and (older or (mine and tonumber(m[3]) < tonumber(ARGV[3]))) then
+local less = mine and m[3] ~= after and tonumber(m[3]) < tonumber(after)
+if (less or tonumber(m[2]) < tonumber(ARGV[2])) and m[4] ~= '1' and string.find(ARGV[7], 's', 1, true) then
   local lost = math.min(tonumber(m[3]), tonumber(m[6] or m[3]))
   local epoch = string.format('%d', tonumber(ARGV[2]) + 1)
   redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'epoch', epoch, 'lost', string.format('%d', lost), 'lost_epoch', epoch)
   redis.call('HDEL', KEYS[1], 'was', 'due', 'call')
-  redis.call('PUBLISH', ARGV[11], '')
+  redis.call('PUBLISH', ARGV[4], '')
   return -2
 end
 if not mine then return -1 end
-local call = ARGV[3] .. ' ' .. ARGV[4] .. ' ' .. ARGV[6] .. ' ' .. ARGV[7]
-if m[4] == '1' or m[3] ~= ARGV[3] then
+local ends = string.find(ARGV[7], 'e', 1, true)
+local call = ends and ARGV[5] .. ' e' or ARGV[5]
+if m[4] == '1' or m[3] ~= after then
   if m[5] ~= call then return -1 end
-  redis.call('EXPIRE', KEYS[1], ARGV[10])
+  redis.call('EXPIRE', KEYS[1], ARGV[3])
   return 1
 end
-local last = string.format('%d', tonumber(ARGV[3]) + tonumber(ARGV[4]))
-if ARGV[4] ~= '0' then redis.call('XADD', KEYS[2], last .. '-0', 'b', ARGV[5]) end
-redis.call('HSET', KEYS[1], 'last', last, 'ended', ARGV[7], 'call', call)
-if ARGV[8] == '1' then redis.call('HSET', KEYS[1], 'head', ARGV[9]) end
-redis.call('EXPIRE', KEYS[1], ARGV[10])
-redis.call('EXPIRE', KEYS[2], ARGV[10])
-redis.call('PUBLISH', ARGV[11], ARGV[1])
+if ARGV[6] ~= '' then redis.call('XADD', KEYS[2], last .. '-0', 'b', ARGV[6]) end
+redis.call('HSET', KEYS[1], 'last', last, 'call', call)
+if ARGV[7] ~= 's' then
+  if ends then redis.call('HSET', KEYS[1], 'ended', 1) end
+  if string.find(ARGV[7], 'h', 1, true) then redis.call('HSET', KEYS[1], 'head', ARGV[8]) end
+  if string.find(ARGV[7], 't', 1, true) then
+    redis.call('EXPIRE', KEYS[1], ARGV[3])
+    redis.call('EXPIRE', KEYS[2], ARGV[3])
+  end
+end
+redis.call('PUBLISH', ARGV[4], ARGV[1])
 return 1
 """
 

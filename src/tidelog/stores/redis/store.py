@@ -26,9 +26,10 @@ from tidelog.stores.redis import blocks, calls, scripts
 from tidelog.stores.redis.beats import Beats
 from tidelog.stores.redis.claims import Claims
 from tidelog.stores.redis.flow import GONE, LOST, Flow
+from tidelog.stores.redis.group import Group
 from tidelog.stores.redis.hub import Hub, Stand
 from tidelog.stores.redis.keys import Keys
-from tidelog.stores.redis.lane import Birth, Flush, Lane
+from tidelog.stores.redis.lane import Birth, Lane
 from tidelog.stores.redis.leases import Leases
 from tidelog.stores.redis.link import Link, call
 from tidelog.stores.redis.lists import Lists
@@ -83,7 +84,13 @@ class RedisStore:
             await self._link.aclose()
             raise
         self._flow = Flow(
-            self._send, self._lane, owner, patience=self._place.patience, lost=self._lost, left=self._left
+            self._send,
+            self._lane,
+            owner,
+            ttl=self._place.ttl,
+            patience=self._place.patience,
+            lost=self._lost,
+            left=self._left,
         )
         self.append = self._flow.append  # type: ignore[method-assign]  # a call less for each event
         self._beats = Beats(
@@ -296,25 +303,26 @@ class RedisStore:
         self._hub.look(lane.keys.channel)
 
     def _adopt(self, lane: Lane) -> None:
-        lane.life = self._life
-        lane.bell = self._hub.held(lane.keys.channel)
-        self._flow.lanes[lane.name] = lane
+        self._flow.lanes[lane.name] = self._equip(lane)
         if lane.bell is not None:
             lane.bell.ring()
 
     def _lane(self, log: str, lease: Lease, after: int) -> Lane:
         """A log that was not opened here: Redis knows whether it is ours."""
-        lane = Lane(log, self._keys.of(log), lease, base=after)
+        return self._equip(Lane(log, self._keys.of(log), lease, base=after))
+
+    def _equip(self, lane: Lane) -> Lane:
         lane.life = self._life
         lane.bell = self._hub.held(lane.keys.channel)
+        lane.prefix = calls.prefix(lane, self._place.ttl)
         return lane
 
-    async def _send(self, flushes: Sequence[Flush]) -> Sequence[int]:
-        ttl = self._place.ttl
-        answers = await self._link.store([calls.append(flush, ttl) for flush in flushes])
-        for flush, answer in zip(flushes, answers, strict=True):
-            if flush.ended and answer == 1:
-                self._notes.ended(flush.lane.name)
+    async def _send(self, group: Group) -> Sequence[int]:
+        answers = await self._link.store(group.packed)
+        if group.ended:
+            for lane, answer in zip(group.lanes, answers, strict=True):
+                if lane in group.ended and answer == 1:
+                    self._notes.ended(lane.name)
         return answers
 
     # What Redis has lost.

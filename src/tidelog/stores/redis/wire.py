@@ -70,14 +70,16 @@ class Wire(Line):
         super().__init__(connection)
         self._waiting: deque[Batch] = deque()
 
-    def send(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
-        """The answers, which may be errors. Fails with redis-py's `ConnectionError`."""
+    def send(self, commands: Sequence[Command | bytes]) -> asyncio.Future[list[Any]]:
+        """The answers, which may be errors. What is packed already goes as it is. Fails with redis-py's `ConnectionError`."""
         done: asyncio.Future[list[Any]] = self._loop.create_future()
         if self.closed:
             done.set_exception(ConnectionError("the connection was lost"))
             return done
         self._waiting.append(Batch(len(commands), [], done))
-        self._transport.write(b"".join([hiredis.pack_command(command) for command in commands]))
+        self._transport.write(
+            b"".join([one if isinstance(one, bytes) else hiredis.pack_command(one) for one in commands])
+        )
         return done
 
     def take(self, answer: Any) -> None:
