@@ -1,5 +1,7 @@
 """One connection of the process hears of all changes, and the ends of watched logs are kept here for all who watch them.
 
+Of logs that this process writes it hears nothing: it knows them, and whoever else changes one tells its owner.
+
 A change is told on the log's channel; it carries no data. Whoever watches reads once from Redis for the whole process, whatever
 the number of its viewers. A connection that was lost is made anew, and everything is looked at again.
 """
@@ -87,7 +89,7 @@ class Watch(LogWindow):
 
 
 class Hub:
-    """The watches of a process. `ours` tells of a message whether it is of a log that this process writes, and needs no look.
+    """The watches of a process. `ours` tells whether this process writes a log; `touched` is told of one that others changed.
 
     `again` is called when Redis is heard after a time in which it was not; `mend` for a log of posts that has lost some.
     """
@@ -95,13 +97,14 @@ class Hub:
     def __init__(
         self, connect: Callable[[], Awaitable[Any]], *, read: Callable[[str, int], Awaitable[Page]],
         stand: Callable[[str], Awaitable[Stand]], mend: Callable[[str, int], Awaitable[object]],
-        ours: Callable[[str, bytes], bool], again: Callable[[], None],
+        ours: Callable[[str], bool], touched: Callable[[str], None], again: Callable[[], None],
     ) -> None:  # fmt: skip
         self._ears = Ears(connect, heard=self._heard, told=self._told)
         self._read = read
         self._stand = stand
         self._mend = mend
         self._ours = ours
+        self._touched = touched
         self._again = again
         self._channel = ""
         self._loop = asyncio.get_running_loop()
@@ -125,15 +128,16 @@ class Hub:
             await asyncio.wait(self._tasks)
         self.ring_all()
 
-    def bell(self, name: str, channel: str) -> Bell:
-        """The bell of this log, which is watched for as long as somebody holds it."""
+    def bell(self, name: str, channel: str, *, heard: bool) -> Bell:
+        """The bell of this log, which is watched for as long as somebody holds it; a log of ours is not `heard`."""
         watch = self._watches.get(channel)
         bell = watch.bell() if watch is not None else None
         if bell is None:
             bell = Bell()
             watch = self._watches[channel] = Watch(name, channel, bell)
             finalize(bell, self._leave, watch)
-            self._ears.want(channel, True)
+            if heard:
+                self._ears.want(channel, True)
         return bell
 
     def held(self, channel: str) -> Bell | None:
@@ -153,8 +157,21 @@ class Hub:
             await asyncio.wait((watch.ready,), timeout=READY_TIMEOUT)
             watch.late = watch.late or not watch.ready.done()
 
+    def ignore(self, channel: str) -> None:
+        """This process writes the log from now on."""
+        if channel in self._watches:
+            self._ears.want(channel, False)
+
+    def hear(self, channel: str, seen: Stand | None) -> None:
+        """This process writes the log no more: keep its end from here on, once it is heard. `seen`: where we knew it to stand."""
+        watch = self._watches.get(channel)
+        if watch is not None:
+            if seen is not None:
+                watch.begin(seen)
+            self._ears.want(channel, True)
+
     def look(self, channel: str) -> None:
-        """Somebody else may have written this log: keep its end from here on, and wake all who watch."""
+        """Keep the end of a log from here on, and wake all who watch."""
         watch = self._watches.get(channel)
         if watch is not None:
             self._spawn(self._begin(watch))
@@ -194,8 +211,10 @@ class Hub:
             self._spawn(self._begin(watch))
 
     def _told(self, channel: str, said: bytes) -> None:
+        if channel == self._channel:
+            self._touched(said.decode())
         watch = self._watches.get(channel)
-        if watch is not None and not self._ours(watch.name, said):
+        if watch is not None and not self._ours(watch.name):
             self._refresh(watch)
 
     async def _begin(self, watch: Watch) -> None:

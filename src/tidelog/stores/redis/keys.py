@@ -39,6 +39,10 @@ class Keys:
         """How often a process has beaten, or `dead`."""
         return f"{self._prefix}:beat:{owner}"
 
+    def process(self, owner: str) -> str:
+        """The channel on which a process is told which of its logs somebody else has taken or dropped."""
+        return f"{self._prefix}:process:{owner}"
+
     def held(self, owner: str) -> str:
         """A set: the names of the logs that a process holds, and perhaps of some that it does not."""
         return f"{self._prefix}:held:{owner}"

@@ -25,7 +25,7 @@ if ARGV[9] ~= '1' then redis.call('HSET', KEYS[1], 'lost', ARGV[5], 'lost_epoch'
 if tonumber(ARGV[5]) > 0 then redis.call('XADD', KEYS[2], ARGV[5] .. '-0', 'b', ARGV[6]) end
 redis.call('EXPIRE', KEYS[1], ARGV[7])
 redis.call('EXPIRE', KEYS[2], ARGV[7])
-redis.call('PUBLISH', ARGV[8], ARGV[1])
+redis.call('PUBLISH', ARGV[8], '')
 return 1
 """
 
@@ -65,7 +65,7 @@ if ARGV[7] ~= 's' then
     redis.call('EXPIRE', KEYS[2], ARGV[3])
   end
 end
-redis.call('PUBLISH', ARGV[4], ARGV[1])
+redis.call('PUBLISH', ARGV[4], '')
 return 1
 """
 
@@ -113,19 +113,23 @@ return {m[1], m[2] or '0', m[3] or '1', m[4] or '', m[5] or ''}
 """
 
 DROP: Final = """
--- KEYS meta stream tomb; ARGV channel tomb_ttl (0: it leaves no trace). {principal, key, owner}, or 0
+-- KEYS meta stream tomb; ARGV channel tomb_ttl (0: it leaves no trace) processes log. {principal, key, owner, was}
+-- `processes` is how the channels of processes begin: the owner is told
 local m = redis.call('HMGET', KEYS[1], 'principal', 'key', 'owner', 'was')
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
 if ARGV[2] ~= '0' then redis.call('SET', KEYS[3], 1, 'EX', ARGV[2]) end
 redis.call('PUBLISH', ARGV[1], '')
+if m[3] and m[3] ~= '' then redis.call('PUBLISH', ARGV[3] .. m[3], ARGV[4]) end
 return {m[1] or '', m[2] or '', m[3] or '', m[4] or ''}
 """
 
 FENCE: Final = """
--- KEYS meta; ARGV owner channel: a dead owner's log is nobody's until somebody takes it
+-- KEYS meta; ARGV owner channel process log: a dead owner's log is nobody's until somebody takes it; the owner is told, in
+-- case that it lives
 if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] or redis.call('HGET', KEYS[1], 'ended') == '1' then return 0 end
 redis.call('HSET', KEYS[1], 'owner', '', 'was', ARGV[1])
 redis.call('PUBLISH', ARGV[2], '')
+redis.call('PUBLISH', ARGV[3], ARGV[4])
 return 1
 """
 
@@ -140,7 +144,7 @@ end
 if m[1] ~= ARGV[1] or m[2] ~= ARGV[2] or m[3] ~= ARGV[3] or m[4] == '1' then return 0 end
 redis.call('HSET', KEYS[1], 'owner', '', 'due', ARGV[4], 'call', call)
 redis.call('EXPIRE', KEYS[1], ARGV[5])
-redis.call('PUBLISH', ARGV[6], ARGV[1])
+redis.call('PUBLISH', ARGV[6], '')
 return 1
 """
 
@@ -163,7 +167,7 @@ if ARGV[13] ~= '' then redis.call('HSET', KEYS[1], 'due', ARGV[13]) end
 if ARGV[8] == '1' then redis.call('HSET', KEYS[1], 'head', ARGV[9]) end
 redis.call('EXPIRE', KEYS[1], ARGV[10])
 redis.call('EXPIRE', KEYS[2], ARGV[10])
-redis.call('PUBLISH', ARGV[11], ARGV[2])
+redis.call('PUBLISH', ARGV[11], '')
 return 1
 """
 

@@ -77,9 +77,9 @@ class RedisStore:
             await self._leases.enter()
             self._hub = Hub(
                 self._link.connect, read=self._fetch, stand=self._stand, mend=self._mend, ours=self._is_ours,
-                again=self._again,
+                touched=self._touched, again=self._again,
             )  # fmt: skip
-            await self._hub.start(f"{self._place.prefix}:process:{owner}")
+            await self._hub.start(self._keys.process(owner))
         except BaseException:
             await self._link.aclose()
             raise
@@ -166,7 +166,8 @@ class RedisStore:
         lane = self._flow.lanes.get(log)
         if lane is not None and after >= lane.base:
             return lane.page(after, limit)
-        await self._hub.ready(self._keys.of(log).channel)
+        if lane is None:
+            await self._hub.ready(self._keys.of(log).channel)
         return await self._fetch(log, after, limit)
 
     def window(self, log: str) -> Window | None:
@@ -192,8 +193,8 @@ class RedisStore:
         await self._drop(log, trace=False)
 
     def changed(self, log: str) -> Bell:
-        bell = self._hub.bell(log, self._keys.of(log).channel)
         lane = self._flow.lanes.get(log)
+        bell = self._hub.bell(log, self._keys.of(log).channel, heard=lane is None)
         if lane is not None:
             lane.bell = bell
         return bell
@@ -300,10 +301,11 @@ class RedisStore:
             raise Unavailable("The store is closed.")
 
     def _left(self, lane: Lane) -> None:
-        self._hub.look(lane.keys.channel)
+        self._hub.hear(lane.keys.channel, Stand(lane.stored, lane.lease.epoch) if lane.sure else None)
 
     def _adopt(self, lane: Lane) -> None:
         self._flow.lanes[lane.name] = self._equip(lane)
+        self._hub.ignore(lane.keys.channel)
         if lane.bell is not None:
             lane.bell.ring()
 
@@ -364,7 +366,9 @@ class RedisStore:
     async def _drop(self, log: str, *, trace: bool) -> None:
         keys = self._keys.of(log)
         principal, key, owner, was = await self._link.run(
-            scripts.DROP, [keys.meta, keys.stream, keys.tomb], [keys.channel, self._place.ttl if trace else 0]
+            scripts.DROP,
+            [keys.meta, keys.stream, keys.tomb],
+            [keys.channel, self._place.ttl if trace else 0, self._keys.process(""), log],
         )
         self._flow.forget(log)
         self._notes.forget(log)
@@ -393,14 +397,14 @@ class RedisStore:
     async def _mend(self, log: str, last: int) -> None:
         await self._link.run(scripts.MEND, [self._keys.of(log).meta], [last, self._place.ttl])
 
-    def _is_ours(self, log: str, said: bytes) -> bool:
-        """A change of a log that we write, and made ourselves; whatever else becomes of it, it may not be ours any more."""
+    def _is_ours(self, log: str) -> bool:
+        return log in self._flow.lanes
+
+    def _touched(self, log: str) -> None:
+        """Somebody else has changed a log that was ours. Where nobody watches it, the next append tells what became of it."""
         lane = self._flow.lanes.get(log)
-        if lane is None:
-            return False
-        if said != self._owner.encode():
+        if lane is not None and lane.bell is not None:
             self._spawn(self._doubt(lane))
-        return True
 
     async def _doubt(self, lane: Lane) -> None:
         lost = await self._leases.lost(lane)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import hiredis
 from redis.exceptions import ConnectionError
@@ -18,11 +18,17 @@ from tidelog.errors import Unavailable
 
 Command = tuple[Any, ...]
 
+_ONE: Final = b":1\r\n"
+_ONES: Final = _ONE * 4096
+"""The answer 1, as often as one read may give it."""
+
 
 class Batch(NamedTuple):
     """Commands that went together, and their answers so far."""
 
     size: int
+    plain: bool
+    """Whether the scripts that they run answer a number each."""
     answers: list[Any]
     done: asyncio.Future[list[Any]]
 
@@ -71,16 +77,32 @@ class Wire(Line):
         self._waiting: deque[Batch] = deque()
 
     def send(self, commands: Sequence[Command | bytes]) -> asyncio.Future[list[Any]]:
-        """The answers, which may be errors. What is packed already goes as it is. Fails with redis-py's `ConnectionError`."""
+        """The answers, which may be errors. Fails with redis-py's `ConnectionError`.
+
+        What is packed already goes as it is; it runs a script that answers a number.
+        """
         done: asyncio.Future[list[Any]] = self._loop.create_future()
         if self.closed:
             done.set_exception(ConnectionError("the connection was lost"))
             return done
-        self._waiting.append(Batch(len(commands), [], done))
-        self._transport.write(
-            b"".join([one if isinstance(one, bytes) else hiredis.pack_command(one) for one in commands])
-        )
+        packed = [one for one in commands if isinstance(one, bytes)]
+        plain = len(packed) == len(commands)
+        if not plain:
+            packed = [one if isinstance(one, bytes) else hiredis.pack_command(one) for one in commands]
+        self._waiting.append(Batch(len(commands), plain, [], done))
+        self._transport.write(b"".join(packed))
         return done
+
+    def data_received(self, data: bytes) -> None:
+        """Of the transport. Nearly always all is stored, and there is nothing to parse."""
+        batch = self._waiting[0] if self._waiting else None
+        if batch is not None and batch.plain and data == _ONES[: len(data)] and not self._reader.has_data():
+            count, rest = divmod(len(data), len(_ONE))
+            if not rest and count <= batch.size - len(batch.answers):
+                batch.answers.extend([1] * count)
+                self._complete(batch)
+                return
+        super().data_received(data)
 
     def take(self, answer: Any) -> None:
         """The next answer to the batch that has waited longest."""
@@ -88,6 +110,9 @@ class Wire(Line):
             return
         batch = self._waiting[0]
         batch.answers.append(answer)
+        self._complete(batch)
+
+    def _complete(self, batch: Batch) -> None:
         if len(batch.answers) == batch.size:
             self._waiting.popleft()
             if not batch.done.done():
