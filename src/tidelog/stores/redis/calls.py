@@ -16,9 +16,8 @@ from tidelog.stores.redis.lane import Lane
 from tidelog.stores.redis.link import Commands, call
 from tidelog.stores.redis.wire import Command
 
-_PLAIN: Final = b"$1\r\ns\r\n$0\r\n\r\n"
+_PLAIN: Final = b"$1\r\n1\r\n$1\r\ns\r\n$0\r\n\r\n"
 """How nearly every command of a log ends: see `_rest`."""
-_BITS: Final = 2**64 - 1
 TOUCHES: Final = 50
 """How often the keys of a log are given their time to live anew, within that time."""
 
@@ -27,10 +26,10 @@ def prefix(lane: Lane, ttl: int) -> bytes:
     """How every command begins that stores a part of this log."""
     command = call(
         scripts.APPEND, (lane.keys.meta, lane.keys.stream),
-        (lane.lease.owner, lane.lease.epoch, ttl, lane.keys.channel, "", "", "", ""),
+        (lane.lease.owner, lane.lease.epoch, ttl, lane.keys.channel, "", "", "", "", ""),
     )  # fmt: skip
     packed: bytes = hiredis.pack_command(command)
-    return packed.removesuffix(b"$0\r\n\r\n" * 4)
+    return packed.removesuffix(b"$0\r\n\r\n" * 5)
 
 
 def appends(group: Group, ttl: int, *, now: float) -> list[bytes]:
@@ -47,15 +46,18 @@ def appends(group: Group, ttl: int, *, now: float) -> list[bytes]:
             block = blocks.pack((record.epoch, (record.at,), (record.data,)))
         else:
             block = blocks.encode(lane.records[after - lane.base :])
-        call = b"%d %d %x" % (after, last, hash(block) & _BITS)
-        rest = _PLAIN if lane.plain_until > now and lane not in odd else _rest(lane, group, ttl, now=now, after=after)
-        found.append(b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (lane.prefix, len(call), call, len(block), block, rest))
+        if last - after != 1 or lane.plain_until <= now or lane in odd:
+            rest = _rest(lane, group, ttl, now=now, after=after)
+        else:
+            rest = _PLAIN
+        digits = len(str(after)) if after > 999 else 3 if after > 99 else 2 if after > 9 else 1
+        found.append(b"%b$%d\r\n%d\r\n$%d\r\n%b\r\n%b" % (lane.prefix, digits, after, len(block), block, rest))
     return found
 
 
 def _rest(lane: Lane, group: Group, ttl: int, *, now: float, after: int) -> bytes:
     """What else is said where this ends the log, gives it a head, or may make its stream, which is to expire, too."""
-    head = group.heads.get(lane)
+    count, head = b"%d" % (lane.sent - after), group.heads.get(lane)
     touch = not after or lane.plain_until <= now
     flags = b"s" if lane.sure else b""
     if lane in group.ended:
@@ -66,7 +68,9 @@ def _rest(lane: Lane, group: Group, ttl: int, *, now: float, after: int) -> byte
         flags += b"t"
         if after and lane.sure:
             lane.plain_until = now + ttl / TOUCHES
-    return b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(flags), flags, len(head or b""), head or b"")
+    return b"$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+        len(count), count, len(flags), flags, len(head or b""), head or b""
+    )  # fmt: skip
 
 
 def opening(lane: Lane, ttl: int, epoch: int = 1) -> Command:

@@ -208,18 +208,19 @@ class Flow:
             self._arm()
 
     async def _settle(self, group: Group, answers: Sequence[int]) -> None:
-        refused = [(lane, answer) for lane, answer in zip(group.lanes, answers, strict=True) if answer != 1]
-        if refused:
+        """Tell all of a group what became of theirs, and show what is stored."""
+        refused: Sequence[tuple[Lane, int]] = ()
+        if answers.count(1) != len(answers):
+            refused = [(lane, answer) for lane, answer in zip(group.lanes, answers, strict=True) if answer != 1]
             await self._refuse([(lane, answer) for lane, answer in refused if lane.error is None])
         for lane, head in group.heads.items():
-            if lane.error is None:
-                lane.head = head
+            lane.head = head
         for lane in group.ended:
             if lane.error is None:
                 lane.ended = True
                 self.owed.discard(lane.name)
                 self._loop.call_later(LINGER, self._let_go, lane)
-        group.settle(group.lanes[0].error if len(refused) == len(group.lanes) and group.lanes else None)
+        group.settle(group.lanes[0].error if refused and len(refused) == len(answers) else None)
         for lane in group.lanes:
             if lane.error is None:
                 lane.landed()

@@ -133,6 +133,8 @@ class NoScript(Exception):
 
 def checked(answers: list[Any]) -> list[Any]:
     """The answers. Raises `NoScript`, and `Unavailable` where Redis refused a command."""
+    if answers.count(1) == len(answers):
+        return answers  # as nearly always
     for answer in answers:
         if isinstance(answer, hiredis.ReplyError):
             if str(answer).startswith("NOSCRIPT"):
