@@ -22,5 +22,6 @@ class Report(NamedTuple):
 REPORTS = (
     Report("translators", "What a translator adds to its library's own stream, µs of CPU for a chunk (limit 15 %)"),
     Report("overheads", "What an answer costs that nobody would stream"),
+    Report("redis_store", "Redis as the store, and npm resumable-stream on the same Redis"),
     Report("documents", "Documents: the index, questions, and the wait for 202"),
 )
