@@ -142,10 +142,8 @@ def _middle(rounds: Sequence[Cost]) -> Cost:
 
 
 def _print_fans(rows: Sequence[Server], seconds: float) -> None:
-    print(
-        f"  One run of {RATE:.0f} events/s, {VIEWERS} viewers on each of {PROCESSES} processes; what Redis does for an event, steps of scripts counted"
-    )
-    print(f"  {'':32}{'commands':>9}{'reads':>7}{'messages':>10}{'B sent':>8}{'delivered':>16}")
+    print(f"  One run of {RATE:.0f} events/s, {VIEWERS} viewers on each of {PROCESSES} processes; Redis, for an event")
+    print(f"  {'':32}{'steps':>9}{'reads':>7}{'messages':>10}{'B sent':>8}{'delivered':>16}")
     for row in rows:
         try:
             fan = _fan(row, seconds)

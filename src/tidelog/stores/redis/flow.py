@@ -19,7 +19,7 @@ from tidelog.stores.redis import calls
 from tidelog.stores.redis.group import Group
 from tidelog.stores.redis.lane import Lane
 
-GAP: Final = 0.005
+GAP: Final = 0.008
 """The widest window, in seconds from group to group; it opens in proportion to the rate of logs that are sent."""
 GAP_RATE: Final = 1500.0
 """Logs a second from which on the window is at its widest."""
@@ -221,9 +221,15 @@ class Flow:
                 self.owed.discard(lane.name)
                 self._loop.call_later(LINGER, self._let_go, lane)
         group.settle(group.lanes[0].error if refused and len(refused) == len(answers) else None)
-        for lane in group.lanes:
+        for lane in group.lanes:  # the hot loop
             if lane.error is None:
-                lane.landed()
+                lane.call, lane.stored = lane.stored, lane.sent
+                lane.sure = True
+                if lane.sent > lane.full_at:
+                    lane.shrink()
+                bell = lane.bell
+                if bell is not None:
+                    bell.ring()
 
     async def _refuse(self, refused: Sequence[tuple[Lane, int]]) -> None:
         lost = await self._persist(partial(self._lost, refused))

@@ -26,7 +26,19 @@ class Birth(NamedTuple):
 class Lane(OwnWindow):
     """Up to `sent` a group is under way, up to `last` one gathers."""
 
-    __slots__ = ("birth", "error", "flight", "group", "keys", "known", "life", "plain_until", "prefix", "sure")
+    __slots__ = (
+        "birth",
+        "error",
+        "flight",
+        "full_at",
+        "group",
+        "keys",
+        "known",
+        "life",
+        "plain_until",
+        "prefix",
+        "sure",
+    )
 
     def __init__(self, name: str, keys: LogKeys, lease: Lease, *, base: int, records: Sequence[Record] = ()) -> None:
         super().__init__(name, lease, head=b"", base=base, records=records)
@@ -47,18 +59,10 @@ class Lane(OwnWindow):
         """The life of Redis in which it came here."""
         self.prefix = b""
         """How every command begins that stores a part of it: see `calls.append`."""
+        self.full_at = base + WINDOW_RECORDS
+        """The record behind which there are too many in memory."""
         self.plain_until = float("-inf")
         """Until when its records are stored and nothing else is said: its keys need no more time to live."""
-
-    def landed(self) -> None:
-        """What was under way is stored: show it."""
-        if self.sent != self.stored:
-            self.call, self.stored = self.stored, self.sent
-            if self.stored - self.base > WINDOW_RECORDS:
-                self._shrink()
-        self.sure = True
-        if self.bell is not None:
-            self.bell.ring()
 
     def fail(self, error: StoreError) -> None:
         """Nothing that is not stored will be: whoever writes is told."""
@@ -68,8 +72,9 @@ class Lane(OwnWindow):
             self.lease.tell(error)
         self.ring()
 
-    def _shrink(self) -> None:
-        cut = min(WINDOW_RECORDS // 2, self.call - self.base)
-        if cut > 0:
-            del self.records[:cut]
-            self.base += cut
+    def shrink(self) -> None:
+        """Let go of the oldest records, but not of the last append."""
+        cut = max(0, min(WINDOW_RECORDS // 2, self.call - self.base))
+        del self.records[:cut]
+        self.base += cut
+        self.full_at = self.base + WINDOW_RECORDS

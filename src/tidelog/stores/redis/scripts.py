@@ -33,12 +33,12 @@ APPEND: Final = """
 -- KEYS meta stream; ARGV owner epoch ttl channel after block count flags head
 -- flags: e it ends, h it has a head, t the keys are to live for ttl from now on, s sure of what it had stored
 -- 1 stored, 0 gone, -1 conflict, -2 lost: it was sure, and finds less; the log goes on under a new epoch
-local m = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'last', 'ended', 'call', 'lost')
+local m = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'last', 'ended')
 if not m[1] then return 0 end
 local mine, after, flags = m[1] == ARGV[1] and m[2] == ARGV[2], ARGV[5], ARGV[8]
 local less = mine and m[3] ~= after and tonumber(m[3]) < tonumber(after)
 if (less or tonumber(m[2]) < tonumber(ARGV[2])) and m[4] ~= '1' and string.find(flags, 's', 1, true) then
-  local lost = math.min(tonumber(m[3]), tonumber(m[6] or m[3]))
+  local lost = math.min(tonumber(m[3]), tonumber(redis.call('HGET', KEYS[1], 'lost') or m[3]))
   local epoch = string.format('%d', tonumber(ARGV[2]) + 1)
   redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'epoch', epoch, 'lost', string.format('%d', lost), 'lost_epoch', epoch)
   redis.call('HDEL', KEYS[1], 'was', 'due', 'call')
@@ -47,12 +47,11 @@ if (less or tonumber(m[2]) < tonumber(ARGV[2])) and m[4] ~= '1' and string.find(
 end
 if not mine then return -1 end
 local ends = string.find(flags, 'e', 1, true)
-local call = ends and after .. ' e' or after
 if m[4] == '1' or m[3] ~= after then
   local last = string.format('%d', tonumber(after) + tonumber(ARGV[7]))
-  if m[5] ~= call or m[3] ~= last then return -1 end
+  if m[3] ~= last or (ends and m[4] ~= '1') then return -1 end
   local stored = ARGV[6] ~= '' and redis.call('XRANGE', KEYS[2], last, last)[1]
-  if stored ~= false and (not stored or stored[2][2] ~= ARGV[6]) then return -1 end
+  if ARGV[6] == '' and not ends or stored == nil or stored and stored[2][2] ~= ARGV[6] then return -1 end
   redis.call('EXPIRE', KEYS[1], ARGV[3])
   return 1
 end
@@ -61,7 +60,7 @@ if ARGV[6] ~= '' then
   last = string.format('%d', tonumber(after) + tonumber(ARGV[7]))
   redis.call('XADD', KEYS[2], last .. '-0', 'b', ARGV[6])
 end
-redis.call('HSET', KEYS[1], 'last', last, 'call', call)
+redis.call('HSET', KEYS[1], 'last', last)
 if flags ~= 's' then
   if ends then redis.call('HSET', KEYS[1], 'ended', 1) end
   if string.find(flags, 'h', 1, true) then redis.call('HSET', KEYS[1], 'head', ARGV[9]) end
