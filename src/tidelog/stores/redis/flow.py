@@ -19,7 +19,7 @@ from tidelog.stores.redis import calls
 from tidelog.stores.redis.group import Group
 from tidelog.stores.redis.lane import Lane
 
-GAP: Final = 0.008
+GAP: Final = 0.006
 """The widest window, in seconds from group to group; it opens in proportion to the rate of logs that are sent."""
 GAP_RATE: Final = 1500.0
 """Logs a second from which on the window is at its widest."""
@@ -39,8 +39,8 @@ T = TypeVar("T")
 GONE, CONFLICT, LOST = 0, -1, -2
 """What else the script that appends may answer than 1: see there."""
 
-Send = Callable[[Group], Awaitable[Sequence[int]]]
-"""Sends a group and gives the scripts' answers. Raises `Unavailable`, as if nothing were known of any of them."""
+Send = Callable[[Sequence[bytes]], Awaitable[Sequence[int]]]
+"""Sends packed commands and gives the scripts' answers. Raises `Unavailable`, as if nothing were known of any of them."""
 Lost = Callable[[Sequence[tuple[Lane, int]]], Awaitable[Sequence[bool]]]
 """Given logs that Redis has not, or not whole, with its answers: whether it has lost them; else others took or dropped them.
 
@@ -49,11 +49,11 @@ What is lost stands under a new epoch then, from where Redis stands. Raises `Una
 
 
 class Flow:
-    """`lanes` holds the logs that this process writes, by name. `left` is called for one that it writes no more."""
+    """`lanes` holds the logs that this process writes, by name. `left` is called for one that it writes no more, `ended` once an end is stored."""
 
     def __init__(
         self, send: Send, make: Callable[[str, Lease, int], Lane], owner: str, *, ttl: int, patience: float, lost: Lost,
-        left: Callable[[Lane], None],
+        left: Callable[[Lane], None], ended: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.lanes: dict[str, Lane] = {}
         self.owed: set[str] = set()
@@ -62,6 +62,7 @@ class Flow:
         self._make = make
         self._lost = lost
         self._left = left
+        self._ended = ended
         self._owner = owner
         self._ttl = ttl
         self._patience = patience
@@ -196,7 +197,7 @@ class Flow:
     async def _fly(self, group: Group, now: float) -> None:
         try:
             group.packed = calls.appends(group, self._ttl, now=now)
-            answers = await self._persist(partial(self._send, group))
+            answers = await self._persist(partial(self._send, group.packed))
             await self._settle(group, answers)
         except StoreError as error:
             self._fail(group, error)
@@ -215,7 +216,8 @@ class Flow:
             await self._refuse([(lane, answer) for lane, answer in refused if lane.error is None])
         for lane, head in group.heads.items():
             lane.head = head
-        for lane in group.ended:
+        for lane in group.ended.keys() - {lane for lane, _ in refused}:
+            self._ended(lane.name)
             if lane.error is None:
                 lane.ended = True
                 self.owed.discard(lane.name)

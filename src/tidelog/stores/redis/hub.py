@@ -1,6 +1,6 @@
 """One connection of the process hears of all changes, and the ends of watched logs are kept here for all who watch them.
 
-Of logs that this process writes it hears nothing: it knows them, and whoever else changes one tells its owner.
+Of a log that this process writes, and knows, it hears only what others do to it.
 
 A change is told on the log's channel; it carries no data. Whoever watches reads once from Redis for the whole process, whatever
 the number of its viewers. A connection that was lost is made anew, and everything is looked at again.
@@ -18,6 +18,7 @@ from tidelog.bell import Bell
 from tidelog.errors import Gone, StoreError
 from tidelog.seams import Page
 from tidelog.stores.redis.ears import AGAIN, Ears
+from tidelog.stores.redis.keys import LogKeys
 from tidelog.window import LogWindow
 
 READY_TIMEOUT: Final = 2.0
@@ -40,12 +41,14 @@ class Stand(NamedTuple):
 class Watch(LogWindow):
     """The end of a log that is watched here, from where it stood when the watch began."""
 
-    __slots__ = ("bell", "channel", "epoch", "heard", "late", "name", "reading", "ready", "stale")
+    __slots__ = ("bell", "channel", "epoch", "fence", "heard", "late", "name", "reading", "ready", "stale")
 
     def __init__(self, name: str, channel: str, bell: Bell) -> None:
         super().__init__(0)
         self.name = name
         self.channel = channel
+        self.fence = ""
+        """Heard instead of the channel while this process writes the log."""
         self.bell = ref(bell)
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once its channel is heard."""
@@ -109,6 +112,8 @@ class Hub:
         self._channel = ""
         self._loop = asyncio.get_running_loop()
         self._watches: dict[str, Watch] = {}
+        self._fences: dict[str, str] = {}
+        """The watched logs that this process writes, by the channels of their fences."""
         self._before = False
         """Whether Redis has been heard before."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -128,15 +133,18 @@ class Hub:
             await asyncio.wait(self._tasks)
         self.ring_all()
 
-    def bell(self, name: str, channel: str, *, heard: bool) -> Bell:
-        """The bell of this log, which is watched for as long as somebody holds it; a log of ours is not `heard`."""
+    def bell(self, name: str, keys: LogKeys, *, ours: bool) -> Bell:
+        """The bell of this log, which is watched for as long as somebody holds it. `ours`: this process writes it."""
+        channel = keys.channel
         watch = self._watches.get(channel)
         bell = watch.bell() if watch is not None else None
         if bell is None:
             bell = Bell()
             watch = self._watches[channel] = Watch(name, channel, bell)
             finalize(bell, self._leave, watch)
-            if heard:
+            if ours:
+                self._guard(watch, keys)
+            else:
                 self._ears.want(channel, True)
         return bell
 
@@ -157,18 +165,21 @@ class Hub:
             await asyncio.wait((watch.ready,), timeout=READY_TIMEOUT)
             watch.late = watch.late or not watch.ready.done()
 
-    def ignore(self, channel: str) -> None:
+    def own(self, keys: LogKeys) -> None:
         """This process writes the log from now on."""
-        if channel in self._watches:
-            self._ears.want(channel, False)
-
-    def hear(self, channel: str, seen: Stand | None) -> None:
-        """This process writes the log no more: keep its end from here on, once it is heard. `seen`: where we knew it to stand."""
-        watch = self._watches.get(channel)
+        watch = self._watches.get(keys.channel)
         if watch is not None:
+            self._deafen(watch)
+            self._guard(watch, keys)
+
+    def disown(self, keys: LogKeys, seen: Stand | None) -> None:
+        """This process writes the log no more: keep its end from here on, once it is heard. `seen`: where we knew it to stand."""
+        watch = self._watches.get(keys.channel)
+        if watch is not None:
+            self._deafen(watch)
             if seen is not None:
                 watch.begin(seen)
-            self._ears.want(channel, True)
+            self._ears.want(keys.channel, True)
 
     def look(self, channel: str) -> None:
         """Keep the end of a log from here on, and wake all who watch."""
@@ -180,7 +191,7 @@ class Hub:
         """The log has lost records: whoever watches ends, and comes back to hear of it."""
         watch = self._watches.pop(channel, None)
         if watch is not None:
-            self._ears.want(channel, False)
+            self._deafen(watch)
             bell = watch.bell()
             if bell is not None:
                 bell.lost = True
@@ -199,7 +210,18 @@ class Hub:
     def _left(self, watch: Watch) -> None:
         if self._watches.get(watch.channel) is watch:
             del self._watches[watch.channel]
-            self._ears.want(watch.channel, False)
+            self._deafen(watch)
+
+    def _guard(self, watch: Watch, keys: LogKeys) -> None:
+        watch.fence = keys.fence
+        self._fences[keys.fence] = watch.name
+        self._ears.want(keys.fence, True)
+
+    def _deafen(self, watch: Watch) -> None:
+        """Hear no more of it."""
+        self._ears.want(watch.fence or watch.channel, False)
+        self._fences.pop(watch.fence, None)
+        watch.fence = ""
 
     def _heard(self, channel: str) -> None:
         if channel == self._channel:
@@ -211,8 +233,9 @@ class Hub:
             self._spawn(self._begin(watch))
 
     def _told(self, channel: str, said: bytes) -> None:
-        if channel == self._channel:
-            self._touched(said.decode())
+        touched = self._fences.get(channel)
+        if touched is not None:
+            self._touched(touched)
         watch = self._watches.get(channel)
         if watch is not None and not self._ours(watch.name):
             self._refresh(watch)

@@ -7,12 +7,13 @@ from typing import Final, NamedTuple
 
 
 class LogKeys(NamedTuple):
-    """The keys of one log. `channel` is where its changes are told."""
+    """The keys of one log. `channel` is where its changes are told, `fence` where its owner is told what others did to it."""
 
     meta: str
     stream: str
     tomb: str
     channel: str
+    fence: str
 
 
 class Keys:
@@ -33,15 +34,11 @@ class Keys:
         """Of the log of this name, such as `run/<id>`."""
         kind, _, rest = log.partition("/")
         root = f"{self._prefix}:{{{rest.replace('}', ')') or '-'}}}:{kind}:{rest}"
-        return LogKeys(f"{root}:meta", f"{root}:log", f"{root}:gone", f"{root}:bell")
+        return LogKeys(f"{root}:meta", f"{root}:log", f"{root}:gone", f"{root}:bell", f"{root}:fence")
 
     def beat(self, owner: str) -> str:
         """How often a process has beaten, or `dead`."""
         return f"{self._prefix}:beat:{owner}"
-
-    def process(self, owner: str) -> str:
-        """The channel on which a process is told which of its logs somebody else has taken or dropped."""
-        return f"{self._prefix}:process:{owner}"
 
     def held(self, owner: str) -> str:
         """A set: the names of the logs that a process holds, and perhaps of some that it does not."""

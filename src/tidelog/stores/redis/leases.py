@@ -135,11 +135,8 @@ class Leases:
 
     async def fence(self, owner: str, logs: Sequence[str]) -> None:
         """Make these logs nobody's that the owner has."""
-        named, told = map(self._keys.of, logs), self._keys.process(owner)
-        await self._link.send(
-            [call(scripts.FENCE, [keys.meta], [owner, keys.channel, told, log])
-             for keys, log in zip(named, logs, strict=True)]
-        )  # fmt: skip
+        named = map(self._keys.of, logs)
+        await self._link.send([call(scripts.FENCE, [keys.meta], [owner, keys.channel, keys.fence]) for keys in named])
 
     async def _left_by(self, owner: str, beat: bytes) -> Sequence[str]:
         """The logs that a dead owner has left; an owner without any is forgotten."""

@@ -117,23 +117,21 @@ return {m[1], m[2] or '0', m[3] or '1', m[4] or '', m[5] or ''}
 """
 
 DROP: Final = """
--- KEYS meta stream tomb; ARGV channel tomb_ttl (0: it leaves no trace) processes log. {principal, key, owner, was}
--- `processes` is how the channels of processes begin: the owner is told
+-- KEYS meta stream tomb; ARGV channel tomb_ttl (0: it leaves no trace) fence. {principal, key, owner, was}
 local m = redis.call('HMGET', KEYS[1], 'principal', 'key', 'owner', 'was')
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
 if ARGV[2] ~= '0' then redis.call('SET', KEYS[3], 1, 'EX', ARGV[2]) end
 redis.call('PUBLISH', ARGV[1], '')
-if m[3] and m[3] ~= '' then redis.call('PUBLISH', ARGV[3] .. m[3], ARGV[4]) end
+redis.call('PUBLISH', ARGV[3], '')
 return {m[1] or '', m[2] or '', m[3] or '', m[4] or ''}
 """
 
 FENCE: Final = """
--- KEYS meta; ARGV owner channel process log: a dead owner's log is nobody's until somebody takes it; the owner is told, in
--- case that it lives
+-- KEYS meta; ARGV owner channel fence: a dead owner's log is nobody's until somebody takes it. The owner is told: it may live
 if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] or redis.call('HGET', KEYS[1], 'ended') == '1' then return 0 end
 redis.call('HSET', KEYS[1], 'owner', '', 'was', ARGV[1])
 redis.call('PUBLISH', ARGV[2], '')
-redis.call('PUBLISH', ARGV[3], ARGV[4])
+redis.call('PUBLISH', ARGV[3], '')
 return 1
 """
 

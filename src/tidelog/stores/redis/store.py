@@ -26,7 +26,6 @@ from tidelog.stores.redis import blocks, calls, scripts
 from tidelog.stores.redis.beats import Beats
 from tidelog.stores.redis.claims import Claims
 from tidelog.stores.redis.flow import GONE, LOST, Flow
-from tidelog.stores.redis.group import Group
 from tidelog.stores.redis.hub import Hub, Stand
 from tidelog.stores.redis.keys import Keys
 from tidelog.stores.redis.lane import Birth, Lane
@@ -76,22 +75,17 @@ class RedisStore:
             self._life = await self._link.life()
             await self._leases.enter()
             self._hub = Hub(
-                self._link.connect, read=self._fetch, stand=self._stand, mend=self._mend, ours=self._is_ours,
-                touched=self._touched, again=self._again,
+                self._link.connect, read=self._fetch, stand=self._stand, mend=self._mend,
+                ours=lambda log: log in self._flow.lanes, touched=self._touched, again=self._again,
             )  # fmt: skip
-            await self._hub.start(self._keys.process(owner))
+            await self._hub.start(f"{self._place.prefix}:process:{owner}")
         except BaseException:
             await self._link.aclose()
             raise
         self._flow = Flow(
-            self._send,
-            self._lane,
-            owner,
-            ttl=self._place.ttl,
-            patience=self._place.patience,
-            lost=self._lost,
-            left=self._left,
-        )
+            self._link.store, self._lane, owner, ttl=self._place.ttl, patience=self._place.patience, lost=self._lost,
+            left=self._left, ended=self._notes.ended,
+        )  # fmt: skip
         self.append = self._flow.append  # type: ignore[method-assign]  # a call less for each event
         self._beats = Beats(
             self._link.blocking(), self._keys, owner, every=self._place.beat, ttl=self._place.ttl,
@@ -194,7 +188,7 @@ class RedisStore:
 
     def changed(self, log: str) -> Bell:
         lane = self._flow.lanes.get(log)
-        bell = self._hub.bell(log, self._keys.of(log).channel, heard=lane is None)
+        bell = self._hub.bell(log, self._keys.of(log), ours=lane is not None)
         if lane is not None:
             lane.bell = bell
         return bell
@@ -301,11 +295,11 @@ class RedisStore:
             raise Unavailable("The store is closed.")
 
     def _left(self, lane: Lane) -> None:
-        self._hub.hear(lane.keys.channel, Stand(lane.stored, lane.lease.epoch) if lane.sure else None)
+        self._hub.disown(lane.keys, Stand(lane.stored, lane.lease.epoch) if lane.sure else None)
 
     def _adopt(self, lane: Lane) -> None:
         self._flow.lanes[lane.name] = self._equip(lane)
-        self._hub.ignore(lane.keys.channel)
+        self._hub.own(lane.keys)
         if lane.bell is not None:
             lane.bell.ring()
 
@@ -318,14 +312,6 @@ class RedisStore:
         lane.bell = self._hub.held(lane.keys.channel)
         lane.prefix = calls.prefix(lane, self._place.ttl)
         return lane
-
-    async def _send(self, group: Group) -> Sequence[int]:
-        answers = await self._link.store(group.packed)
-        if group.ended:
-            for lane, answer in zip(group.lanes, answers, strict=True):
-                if lane in group.ended and answer == 1:
-                    self._notes.ended(lane.name)
-        return answers
 
     # What Redis has lost.
 
@@ -368,7 +354,7 @@ class RedisStore:
         principal, key, owner, was = await self._link.run(
             scripts.DROP,
             [keys.meta, keys.stream, keys.tomb],
-            [keys.channel, self._place.ttl if trace else 0, self._keys.process(""), log],
+            [keys.channel, self._place.ttl if trace else 0, keys.fence],
         )
         self._flow.forget(log)
         self._notes.forget(log)
@@ -396,9 +382,6 @@ class RedisStore:
 
     async def _mend(self, log: str, last: int) -> None:
         await self._link.run(scripts.MEND, [self._keys.of(log).meta], [last, self._place.ttl])
-
-    def _is_ours(self, log: str) -> bool:
-        return log in self._flow.lanes
 
     def _touched(self, log: str) -> None:
         """Somebody else has changed a log that was ours. Where nobody watches it, the next append tells what became of it."""
