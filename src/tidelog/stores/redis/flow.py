@@ -49,7 +49,10 @@ What is lost stands under a new epoch then, from where Redis stands. Raises `Una
 
 
 class Flow:
-    """`lanes` holds the logs that this process writes, by name. `left` is called for one that it writes no more, `ended` once an end is stored."""
+    """`lanes` holds the logs that this process writes, by name.
+
+    `ended` is called for one whose end is stored, `left` for one that it writes no more.
+    """
 
     def __init__(
         self, send: Send, make: Callable[[str, Lease, int], Lane], owner: str, *, ttl: int, patience: float, lost: Lost,
