@@ -158,7 +158,7 @@ class Store(Protocol):
 
         The future is done when they are stored: only then does `read` show them. Many appends may share one future, so it must
         not be cancelled. It fails at once with `Conflict` unless `after` is the last record (stored or in flight) and the lease
-        holds; then nothing was written. If it fails later, the lease is told as well (`Lease.lost`), and told first: a future that
+        holds; then nothing was written. If it fails later, the lease is told as well (`Lease.lost`), and first: a future that
         logs share may then be done without an error. Repeating the last call with the same epoch and `after` is no error and
         writes nothing. `head` replaces the head blob; `ended` ends the log: every later append is a `Conflict`. Appends of one
         log are stored in order.
