@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,8 @@ class RedisServer:
 
     def __init__(self, command: Sequence[str], port: int, folder: Path) -> None:
         self.port = port
+        self.bus = 0
+        """Of a node of a cluster: the port at which the others hear it."""
         self._folder = folder
         self._command = [*command, "--port", str(port), "--dir", str(folder)]
         self._process = self._started()
@@ -85,11 +88,8 @@ class RedisServer:
 @contextmanager
 def redis_server(*options: str) -> Iterator[RedisServer]:
     """The server, killed and its folder removed at the end."""
-    binary = next(filter(None, map(shutil.which, filter(None, BINARIES))), None)
-    if binary is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(MISSING)
     with tempfile.TemporaryDirectory() as folder:
-        command = (binary, "--bind", "127.0.0.1", "--save", "", *options)
+        command = (binary(), "--bind", "127.0.0.1", "--save", "", *options)
         server = RedisServer(command, free_port(), Path(folder))
         try:
             yield server
@@ -97,8 +97,25 @@ def redis_server(*options: str) -> Iterator[RedisServer]:
             server.kill()
 
 
+def wait_for(check: Callable[[], bool], what: str) -> None:
+    """Until it is true."""
+    until = time.monotonic() + PATIENCE
+    while not check():
+        assert time.monotonic() < until, f"waited in vain: {what}"
+        time.sleep(0.02)
+
+
+def binary() -> str:
+    """The program; where there is none the test is skipped, or fails in CI."""
+    found = next(filter(None, map(shutil.which, filter(None, BINARIES))), None)
+    if found is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(MISSING)
+    return str(found)
+
+
 def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens at, and that the system gives to nobody who connects: a server may be started there again."""
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", 10_000 + secrets.randbelow(22_000)))
+            return int(probe.getsockname()[1])

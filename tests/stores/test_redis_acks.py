@@ -12,7 +12,7 @@ from tests.redis_server import ON_DISK, RedisServer, redis_server
 
 from tidelog.errors import InvalidRequest, Unavailable
 from tidelog.log import Lease
-from tidelog.stores.redis import RedisStore, link
+from tidelog.stores.redis import RedisStore, errand
 from tidelog.testing.conformance import eventually, records, whole
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +37,7 @@ async def test_a_replica_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with redis_server("--repl-diskless-sync-delay", "0") as redis, redis_server() as replica:
         async with opened(f"{redis.url}?ack=replica") as store:
             with monkeypatch.context() as patch:
-                patch.setattr(link, "ACK_TIMEOUT", 0.1)
+                patch.setattr(errand, "ACK_TIMEOUT", 0.1)
                 with pytest.raises(Unavailable):
                     await store.open("run/a", b"")
             assert await ordered(replica, "REPLICAOF", "127.0.0.1", redis.port)

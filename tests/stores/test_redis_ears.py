@@ -12,6 +12,7 @@ from tests.redis_server import RedisServer, redis_server
 
 from tidelog.stores.redis import ears
 from tidelog.stores.redis.ears import Ears
+from tidelog.stores.redis.ears import Heard as Line
 from tidelog.stores.redis.link import Link
 from tidelog.stores.redis.place import parse
 from tidelog.testing.conformance import eventually
@@ -36,7 +37,13 @@ class Heard:
     def __init__(self, link: Link) -> None:
         self.times: Counter[str] = Counter()
         self.said: list[tuple[str, bytes]] = []
-        self.ears = Ears(link.connect, heard=self._heard, told=lambda *said: self.said.append(said))
+        self.ears = Ears(link.nodes, heard=self._heard, told=lambda *said: self.said.append(said))
+
+    @property
+    def line(self) -> Line | None:
+        """The connection that hears."""
+        (ear,) = self.ears._ears.values()
+        return ear._line
 
     def _heard(self, channel: str) -> None:
         self.times[channel] += 1
@@ -99,7 +106,7 @@ async def test_after_a_loss_all_that_is_wanted_is_heard_again(redis: RedisServer
 @pytest.mark.anyio
 async def test_a_connection_without_an_answer_is_lost(redis: RedisServer, heard: Heard) -> None:
     """Nobody has closed it, as when a machine is gone."""
-    line = heard.ears._line
+    line = heard.line
     assert line is not None
     heard.ears.want("a", True)
     await heard.times_are(a=1)
@@ -111,9 +118,9 @@ async def test_a_connection_without_an_answer_is_lost(redis: RedisServer, heard:
 
 @pytest.mark.anyio
 async def test_a_silent_redis_that_answers_is_kept(redis: RedisServer, heard: Heard) -> None:
-    line = heard.ears._line
+    line = heard.line
     assert line is not None
     heard.ears.want("a", True)
     await comes(lambda: line._words >= 3)  # the word that it is heard, and answers to nothing but questions
-    assert heard.ears._line is line
+    assert heard.line is line
     assert heard.times == {"a": 1}

@@ -6,22 +6,21 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.redis_server import ON_DISK, RedisServer, redis_server
 from tests.stores.redis_app import make
+from tests.stores.redis_views import PATIENCE, comes_to, ending, epochs, read_to, two, watched
 
 from tidelog.cursor import Cursor
 from tidelog.errors import Unavailable
-from tidelog.stores.redis import RedisStore, claims, link
-from tidelog.testing import Gate, Script, Server, Viewer, rebuild, serve, serve_process, transcript, watch
+from tidelog.stores.redis import RedisStore, claims, nodes
+from tidelog.testing import Gate, Script, Viewer, rebuild, serve, serve_process, transcript, watch
 from tidelog.testing.conformance import eventually, records, whole
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 15.0
 NUMBERS = [f"{number} " for number in range(40)]
 
 
@@ -31,41 +30,10 @@ def redis() -> Iterator[RedisServer]:
         yield found
 
 
-@contextmanager
-def two(url: str, source: Callable[[], AsyncIterator[Any]]) -> Iterator[tuple[Server, Server]]:
-    """Two that share the store; the first one is asked to run the source."""
-    with serve(make(url, source)) as one, serve(make(url)) as other:
-        yield one, other
-
-
-def watched(one: Server, other: Server) -> tuple[Viewer, Viewer]:
-    """A viewer of a new run where it lives, and one elsewhere."""
-    mine = one.watch("/run", params={"merge": "0"})
-    return mine, other.watch(f"/runs/{mine.run}/events", params={"merge": "0"})
-
-
-def read_to(viewer: Viewer, text: str) -> None:
-    """Read until this text has come."""
-    while not rebuild(viewer.frames).endswith(text):
-        assert viewer.read(1), f"the body ended before {text!r}"
-
-
 def hears_heartbeats(viewer: Viewer, *, seconds: float) -> None:
     until, before = time.monotonic() + seconds, len(viewer.parser.comments)
     while time.monotonic() < until or len(viewer.parser.comments) < before + 2:
         assert viewer.more(), "the body ended"
-
-
-def comes_to(check: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not check():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
-def ending(viewer: Viewer) -> tuple[str, str | None]:
-    last = transcript(viewer.frames)[-1]
-    return last["outcome"], (last.get("error") or {}).get("code")
 
 
 def test_stopped_for_a_while(redis: RedisServer) -> None:
@@ -111,7 +79,7 @@ def test_killed_and_started_again(redis: RedisServer) -> None:
             viewer.rest()
             assert rebuild(viewer.frames) == "".join(NUMBERS)
             assert ending(viewer) == ("completed", None)
-        assert {frame.id.split(".")[1] for frame in far.frames if frame.id} == {"1"}, "nobody else has owned it"
+        assert epochs(far) == {"1"}, "nobody else has owned it"
         assert one.watch("/run").run != mine.run
 
 
@@ -265,7 +233,7 @@ async def test_an_open_that_nobody_knows_the_outcome_of_is_ended(
     """A frozen Redis takes the command, and nobody waits so long for its answer."""
     store = RedisStore(redis.url)
     with monkeypatch.context() as patch:
-        patch.setattr(link, "SOCKET_TIMEOUT", 0.3)
+        patch.setattr(nodes, "SOCKET_TIMEOUT", 0.3)
         await store.start("one")
         await store.post("control/x", b"")  # the connection stands
         redis.pause()

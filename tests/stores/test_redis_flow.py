@@ -117,7 +117,7 @@ async def test_a_log_that_is_forgotten_hears_of_it_and_the_others_go_on() -> Non
 async def test_answers_come_in_any_pieces(cut: int) -> None:
     transport = SimpleNamespace(set_protocol=lambda protocol: None, write=lambda data: None)
     wire = Wire(cast(Any, SimpleNamespace(_writer=SimpleNamespace(transport=transport))))
-    plain, mixed = wire.send([b"a", b"b"]), wire.send([b"a", ("WAIT", 1, 0)])
+    plain, mixed = wire.send([b"a", b"b"], plain=True), wire.send([b"a", b"WAIT"])
     text = b":1\r\n:-1\r\n:1\r\n:1\r\n"
     for start in range(0, len(text), cut):
         wire.data_received(text[start : start + cut])

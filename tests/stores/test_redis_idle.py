@@ -45,12 +45,12 @@ def level(server: Server, asked: Redis) -> dict[str, Any]:
 
 
 def idle(server: Server, asked: Redis, keys: list[str] | None = None) -> dict[str, Any]:
-    """The level once only the channel of the process itself is heard, no log is held, and there are these keys."""
+    """The level once no channel is heard, no log is held, and there are these keys."""
     until = time.monotonic() + 20
     while True:
         found = level(server, asked)
         held = any(":held:" in key for key in found["keys"])
-        if found["channels"] == 1 and not held and keys in (None, found["keys"]):
+        if not found["channels"] and not held and keys in (None, found["keys"]):
             return found
         assert time.monotonic() < until, found
         time.sleep(0.05)

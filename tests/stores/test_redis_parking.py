@@ -11,7 +11,7 @@ from tests.redis_server import ON_DISK, RedisServer, redis_server
 
 from tidelog.errors import Conflict, StoreError, Unavailable
 from tidelog.log import Lease
-from tidelog.stores.redis import RedisStore, link
+from tidelog.stores.redis import RedisStore, nodes
 from tidelog.testing.conformance import eventually, records, whole
 
 LOG = "run/a"
@@ -122,7 +122,7 @@ async def test_a_parking_that_nobody_knows_the_outcome_of_is_repeated(
     redis: RedisServer, one: RedisStore, two: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(link, "SOCKET_TIMEOUT", 0.3)
+        patch.setattr(nodes, "SOCKET_TIMEOUT", 0.3)
         redis.pause()
         with pytest.raises(Unavailable):
             await one.park(LOG, 1, lease=MINE, due=5.0)
@@ -159,4 +159,4 @@ async def test_the_list_of_parked_logs_is_set_right_and_emptied(one: RedisStore,
     await one.drop("run/c")
     assert list(await two.expire(time.time() - 3600)) == []  # ends are noted before it looks
     assert await one._link.one("EXISTS", key) == 0
-    assert await one._link.one("SMEMBERS", one._keys.held("one")) == set()
+    assert await one._link.one("SMEMBERS", one._keys.held("one")) == []

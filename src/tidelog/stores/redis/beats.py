@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
 
-from redis import Redis
-from redis.exceptions import RedisError
-
+from tidelog.errors import StoreError, Unavailable
 from tidelog.stores.redis import scripts
 from tidelog.stores.redis.keys import Keys
+from tidelog.stores.redis.link import Link
+from tidelog.stores.redis.place import Place
 
 _log = logging.getLogger("tidelog.stores.redis")
 
 
 class Beats:
-    """Beats every `every` seconds until it is closed. `dead` is called, in the thread, when somebody has declared us dead.
+    """Beats until it is closed. `dead` is called, in the thread, when somebody has declared us dead.
 
     What tells of the process lives as long as it beats, and is made again where Redis has lost it.
     """
 
-    def __init__(
-        self, client: Redis, keys: Keys, owner: str, *, every: float, ttl: int, dead: Callable[[], None]
-    ) -> None:
-        self._client = client
+    def __init__(self, place: Place, keys: Keys, owner: str, *, dead: Callable[[], None]) -> None:
+        self._place = place
         self._keys = keys
         self._owner = owner
-        self._every = every
-        self._ttl = ttl
         self._dead = dead
-        self._over = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._over = asyncio.Event()
         self._thread = threading.Thread(target=self._work, name="tidelog-beats", daemon=True)
 
     def start(self) -> None:
@@ -40,31 +38,48 @@ class Beats:
 
     def close(self) -> None:
         """Beat no more; blocks for one beat at most. Leaves the lease to be taken at once."""
-        self._over.set()
+        with contextlib.suppress(RuntimeError):  # the thread has come to grief
+            self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join()
-        try:
-            self._client.set(self._keys.beat(self._owner), "dead", ex=self._ttl)
-        except (RedisError, OSError) as error:
-            _log.warning("the lease could not be given up: %s", error)
-        self._client.close()
 
     def _work(self) -> None:
-        beat: Any = self._client.register_script(scripts.BEAT)
-        alive = True
-        while not self._over.wait(self._every):
-            try:
-                before, alive = alive, bool(beat(keys=[self._keys.beat(self._owner)], args=[self._ttl]))
-                if alive:
-                    self._be_known()
-            except (RedisError, OSError) as error:
-                _log.warning("the lease could not be beaten: %s", error)
-                continue
-            if before and not alive:
-                self._dead()
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._beat())
 
-    def _be_known(self) -> None:
-        pipe = self._client.pipeline(transaction=False)
-        pipe.sadd(self._keys.owners, self._owner)
-        pipe.expire(self._keys.owners, self._ttl)
-        pipe.expire(self._keys.held(self._owner), self._ttl)
-        pipe.execute()
+    async def _beat(self) -> None:
+        link = Link(self._place)
+        try:
+            with contextlib.suppress(StoreError):  # then it is found later
+                await link.find()
+            alive = True
+            while not await self._over_after(self._place.beat):
+                try:
+                    before, alive = alive, await self._once(link)
+                except Unavailable as error:
+                    _log.warning("the lease could not be beaten: %s", error)
+                    continue
+                if before and not alive:
+                    self._dead()
+            await self._give_up(link)
+        finally:
+            await link.aclose()
+
+    async def _over_after(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._over.wait()
+        return self._over.is_set()
+
+    async def _once(self, link: Link) -> bool:
+        ttl, owners = self._place.ttl, self._keys.owners
+        if not await link.run(scripts.BEAT, [self._keys.beat(self._owner)], [ttl]):
+            return False
+        known = [("SADD", owners, self._owner), ("EXPIRE", owners, ttl), ("EXPIRE", self._keys.held(self._owner), ttl)]
+        await link.send(known)
+        return True
+
+    async def _give_up(self, link: Link) -> None:
+        try:
+            await link.one("SET", self._keys.beat(self._owner), "dead", "EX", self._place.ttl)
+        except Unavailable as error:
+            _log.warning("the lease could not be given up: %s", error)

@@ -1,4 +1,4 @@
-"""One connection of the process hears of all changes, and the ends of watched logs are kept here for all who watch them.
+"""One connection to each server hears of all changes there, and the ends of watched logs are kept here for all who watch them.
 
 Of a log that this process writes, and knows, it hears only what others do to it.
 
@@ -19,6 +19,7 @@ from tidelog.errors import Gone, StoreError
 from tidelog.seams import Page
 from tidelog.stores.redis.ears import AGAIN, Ears
 from tidelog.stores.redis.keys import LogKeys
+from tidelog.stores.redis.nodes import Nodes
 from tidelog.window import LogWindow
 
 READY_TIMEOUT: Final = 2.0
@@ -98,30 +99,26 @@ class Hub:
     """
 
     def __init__(
-        self, connect: Callable[[], Awaitable[Any]], *, read: Callable[[str, int], Awaitable[Page]],
+        self, nodes: Nodes, *, read: Callable[[str, int], Awaitable[Page]],
         stand: Callable[[str], Awaitable[Stand]], mend: Callable[[str, int], Awaitable[object]],
         ours: Callable[[str], bool], touched: Callable[[str], None], again: Callable[[], None],
     ) -> None:  # fmt: skip
-        self._ears = Ears(connect, heard=self._heard, told=self._told)
+        self._ears = Ears(nodes, heard=self._heard, told=self._told, back=again)
         self._read = read
         self._stand = stand
         self._mend = mend
         self._ours = ours
         self._touched = touched
-        self._again = again
-        self._channel = ""
         self._loop = asyncio.get_running_loop()
         self._watches: dict[str, Watch] = {}
         self._fences: dict[str, str] = {}
         """The watched logs that this process writes, by the channels of their fences."""
-        self._before = False
-        """Whether Redis has been heard before."""
+        self._new: set[str] = set()
+        """Fences that have not been heard yet."""
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, channel: str) -> None:
-        """Hear this channel, which is the process's own, and from now on all that are watched."""
-        self._channel = channel
-        self._ears.want(channel, True)
+    async def start(self) -> None:
+        """Hear all that are watched, from now on."""
         await self._ears.start()
 
     async def aclose(self) -> None:
@@ -215,19 +212,20 @@ class Hub:
     def _guard(self, watch: Watch, keys: LogKeys) -> None:
         watch.fence = keys.fence
         self._fences[keys.fence] = watch.name
+        self._new.add(keys.fence)
         self._ears.want(keys.fence, True)
 
     def _deafen(self, watch: Watch) -> None:
         """Hear no more of it."""
         self._ears.want(watch.fence or watch.channel, False)
         self._fences.pop(watch.fence, None)
+        self._new.discard(watch.fence)
         watch.fence = ""
 
     def _heard(self, channel: str) -> None:
-        if channel == self._channel:
-            if self._before:
-                self._again()
-            self._before = True
+        if channel in self._new:
+            self._new.discard(channel)
+            self._touched(self._fences[channel])  # before it was heard, perhaps
         watch = self._watches.get(channel)
         if watch is not None:
             self._spawn(self._begin(watch))

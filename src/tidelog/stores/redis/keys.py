@@ -1,9 +1,9 @@
-"""How keys are named. All keys of one run have one hash tag, so a cluster keeps them in one slot. Pure."""
+"""How keys are named. Those of a run have one hash tag, so a cluster keeps them in one slot; so have those of a process. Pure."""
 
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 
 class LogKeys(NamedTuple):
@@ -17,10 +17,14 @@ class LogKeys(NamedTuple):
 
 
 class Keys:
-    """The keys of one store, all of which begin with `prefix`."""
+    """The keys of one store, all of which begin with `prefix`.
 
-    def __init__(self, prefix: str) -> None:
+    `sharded`: changes are told and heard at the node of the log alone. Else every node of a cluster would tell all others.
+    """
+
+    def __init__(self, prefix: str, *, sharded: bool = False) -> None:
         self._prefix = prefix
+        self._end = ":shard" if sharded else ""
         self.owners: Final = f"{prefix}:owners"
         """A set: every process that holds logs, or has left some behind."""
         self.all: Final = f"{prefix}:all"
@@ -34,15 +38,16 @@ class Keys:
         """Of the log of this name, such as `run/<id>`."""
         kind, _, rest = log.partition("/")
         root = f"{self._prefix}:{{{rest.replace('}', ')') or '-'}}}:{kind}:{rest}"
-        return LogKeys(f"{root}:meta", f"{root}:log", f"{root}:gone", f"{root}:bell", f"{root}:fence")
+        bell, fence = f"{root}:bell{self._end}", f"{root}:fence{self._end}"
+        return LogKeys(f"{root}:meta", f"{root}:log", f"{root}:gone", bell, fence)
 
     def beat(self, owner: str) -> str:
         """How often a process has beaten, or `dead`."""
-        return f"{self._prefix}:beat:{owner}"
+        return f"{self._prefix}:beat:{{{owner}}}"
 
     def held(self, owner: str) -> str:
         """A set: the names of the logs that a process holds, and perhaps of some that it does not."""
-        return f"{self._prefix}:held:{owner}"
+        return f"{self._prefix}:held:{{{owner}}}"
 
     def mine(self, principal: str) -> str:
         """As `all`, for one principal."""
@@ -51,6 +56,13 @@ class Keys:
     def claim(self, key: str) -> str:
         """Of an idempotency key: the name of the log that has it, and the fingerprint."""
         return f"{self._prefix}:key:{_digest(key)}"
+
+
+def of_command(command: tuple[Any, ...] | bytes) -> str:
+    """The key by which a cluster knows who answers; what is packed runs a script."""
+    if isinstance(command, bytes):
+        return command.split(b"\r\n", 9)[8].decode()
+    return str(command[3] if command[0] == "EVALSHA" else command[1])
 
 
 def _digest(text: str) -> str:

@@ -1,31 +1,27 @@
-"""The connections: what is sent, and what its failures are called here."""
+"""What is sent to the servers, and what their failures are called here."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-import redis
-from redis import asyncio as aredis
-from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
-from redis.retry import Retry
+import hiredis
+from redis.exceptions import RedisClusterException, RedisError
 
 from tidelog.errors import InvalidRequest, Unavailable
 from tidelog.stores.redis import scripts
-from tidelog.stores.redis.place import Place
-from tidelog.stores.redis.wire import Command, NoScript, Wire, checked
+from tidelog.stores.redis.cluster import Cluster
+from tidelog.stores.redis.errand import Errand
+from tidelog.stores.redis.keys import of_command
+from tidelog.stores.redis.nodes import Node, Nodes, Way, one, watched
+from tidelog.stores.redis.place import Ack, Kind, Place
+from tidelog.stores.redis.wire import Command, packed
 
-CONNECTIONS: Final = 16
-"""For commands; who finds none free waits for one."""
-SOCKET_TIMEOUT: Final = 5.0
 READ_TIMEOUT: Final = 2.0
 """Seconds for a read on behalf of a viewer, who is to hear heartbeats meanwhile: it is tried again."""
-ACK_TIMEOUT: Final = 4.0
-"""Seconds for which a disk or a replica is waited for, before the flush is sent again."""
 
 Commands = list[Command]
 
@@ -39,61 +35,45 @@ class Link:
     """Raises `Unavailable` for whatever keeps Redis from answering."""
 
     def __init__(self, place: Place) -> None:
-        self._place = place
-        self._pool = aredis.BlockingConnectionPool.from_url(
-            place.url, max_connections=CONNECTIONS, timeout=None, socket_timeout=SOCKET_TIMEOUT,
-            socket_connect_timeout=SOCKET_TIMEOUT, retry=AsyncRetry(NoBackoff(), 1, (redis.ConnectionError,)),
-        )  # fmt: skip
-        self._client = aredis.Redis(connection_pool=self._pool)
-        self._wire: Wire | None = None
-        self._connecting = asyncio.Lock()
+        self._ack = place.ack
+        self.nodes: Nodes = _KINDS[place.kind](place)
+
+    async def find(self) -> None:
+        """Find the servers. Raises `InvalidRequest` for an address of something else."""
+        with _named():
+            await self.nodes.start()
 
     async def start(self) -> None:
-        """Connect, and load the scripts. Raises `InvalidRequest` for a Redis that cannot keep what `ack` promises."""
-        await self._load()
-        if self._place.ack == "aof":
-            await self._see_to_disk()
+        """Find the servers. Raises `InvalidRequest` for a Redis that cannot keep what `ack` promises."""
+        await self.find()
+        if self._ack == "aof":
+            with _named():
+                for node in self.nodes.all():
+                    await _see_to_disk(node.storing)
 
     async def aclose(self) -> None:
         """Close all connections."""
-        if self._wire is not None:
-            await self._wire.aclose()
         with contextlib.suppress(RedisError, OSError):
-            await self._client.aclose()
-            await self._pool.disconnect()
+            await self.nodes.aclose()
 
-    async def connect(self) -> Any:
-        """A connection of redis-py, connected, and nobody else's. Raises what redis-py raises."""
-        connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
-        try:
-            await connection.connect()
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        return connection
+    def life(self, key: str) -> str:
+        """Which life of the server it was that stored something of this key last; '' if nobody answers for it."""
+        node = self._node(key)
+        return node.storing.life if node is not None else ""
 
-    def blocking(self) -> redis.Redis:
-        """A client for a thread."""
-        return redis.Redis.from_url(
-            self._place.url, socket_timeout=SOCKET_TIMEOUT, socket_connect_timeout=SOCKET_TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-        )  # fmt: skip
-
-    async def life(self) -> str:
-        """Which life of Redis this is: it is another one after a restart, and on another node."""
-        with _named():
-            found = await self._client.info("server")
-        return str(found.get("run_id", ""))
+    def where(self, key: str) -> str:
+        """The name of the server that answers for this key; '' if nobody does."""
+        node = self._node(key)
+        return node.name if node is not None else ""
 
     async def one(self, *command: Any) -> Any:
         """The answer to one command."""
-        with _named():
-            return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+        (answer,) = await self.send([command])
+        return answer
 
     async def run(self, script: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
         """The answer of a script."""
-        (answer,) = await self.send([call(script, keys, args)])
-        return answer
+        return await self.one(*call(script, keys, args))
 
     async def look(self, script: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
         """As `run`, for a script that only reads: it is not waited for longer than READ_TIMEOUT."""
@@ -101,76 +81,55 @@ class Link:
             async with asyncio.timeout(READ_TIMEOUT):
                 return await self.run(script, keys, args)
 
-    async def send(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers to these commands, which go together. Each must do no harm if it is sent twice."""
-        with _named():
-            try:
-                return await self._send(commands)
-            except NoScriptError:  # Redis was restarted, or another node answers now
-                await self._load()
-                return await self._send(commands)
+    async def send(self, *stages: Sequence[Command]) -> list[Any]:
+        """The answers to these commands, which go together; no stage is sent before the one before it was answered.
 
-    async def store(self, commands: Sequence[Command | bytes]) -> list[Any]:
+        Each must do no harm if it is sent twice.
+        """
+        return await self._stages(stages, None)
+
+    async def store(self, *stages: Sequence[Command]) -> list[Any]:
         """As `send`, on the one connection for this, and what they write is stored as `ack` says once this returns."""
-        ack = self._place.ack
-        if ack == "memory":
-            return await self._write(commands)
-        wait = ("WAITAOF", 1, 0) if ack == "aof" else ("WAIT", 1)
-        *answers, found = await self._write([*commands, (*wait, int(ACK_TIMEOUT * 1000))])
-        if (found[0] if ack == "aof" else found) < 1:
-            raise Unavailable("The disk does not answer." if ack == "aof" else "No replica answers.")
+        return await self._stages(stages, self._ack)
+
+    async def flush(self, commands: Sequence[bytes]) -> list[Any]:
+        """As `store`, of commands that are packed, each of which runs a script that answers a number."""
+        keys = [] if self.nodes.only is not None else [of_command(command) for command in commands]
+        with _named():
+            return await Errand(self.nodes, keys, commands, self._ack, plain=True).done()
+
+    def _node(self, key: str) -> Node | None:
+        with contextlib.suppress(Unavailable):
+            return self.nodes.node(key)
+        return None
+
+    async def _stages(self, stages: Sequence[Sequence[Command]], ack: Ack | None) -> list[Any]:
+        alone = self.nodes.only is not None
+        if alone:  # one connection keeps the order
+            stages = [[command for stage in stages for command in stage]]
+        answers: list[Any] = []
+        with _named():
+            for stage in filter(None, stages):
+                keys = [] if alone else [of_command(command) for command in stage]
+                commands = [hiredis.pack_command(command) for command in stage]
+                answers += await Errand(self.nodes, keys, commands, ack).done()
         return answers
 
-    async def _see_to_disk(self) -> None:
-        with _named():
-            try:
-                await self._client.execute_command("WAITAOF", 0, 0, 1)  # type: ignore[no-untyped-call]
-            except redis.ResponseError as error:
-                raise InvalidRequest("ack=aof needs WAITAOF, which Redis has from 7.2 on, and Valkey.") from error
-            found = await self._client.info("persistence")
-        if not found.get("aof_enabled"):
-            raise InvalidRequest("ack=aof needs a Redis that writes a file: appendonly is off.")
 
-    async def _write(self, commands: Sequence[Command | bytes]) -> list[Any]:
-        with _named():
-            for last in (False, False, True):
-                wire = self._wire if self._wire is not None and not self._wire.closed else await self._connected()
-                try:
-                    async with asyncio.timeout(SOCKET_TIMEOUT):
-                        return checked(await wire.send(commands))
-                except NoScript:
-                    await self._load()
-                except redis.ConnectionError:  # of a Redis that was restarted meanwhile
-                    if last:
-                        raise
-                except (TimeoutError, Unavailable):
-                    wire.close()  # another node may answer the next one
-                    raise
-        raise Unavailable("Redis does not keep its scripts.")
-
-    async def _connected(self) -> Wire:
-        async with self._connecting:
-            if self._wire is None or self._wire.closed:
-                if self._wire is not None:
-                    await self._wire.aclose()
-                self._wire = Wire(await self.connect())
-            return self._wire
-
-    async def _send(self, commands: Sequence[Command]) -> list[Any]:
-        pipe = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipe.execute_command(*command)
-        return list(await pipe.execute())
-
-    async def _load(self) -> None:
-        with _named():
-            for script in scripts.ALL:
-                await self._client.script_load(script)
+async def _see_to_disk(way: Way) -> None:
+    waited, found = await way.send([packed("WAITAOF", 0, 0, 1), packed("INFO", "persistence")])
+    if isinstance(waited, hiredis.ReplyError):
+        raise InvalidRequest("ack=aof needs WAITAOF, which Redis has from 7.2 on, and Valkey.")
+    if not re.search(rb"aof_enabled:1", found):
+        raise InvalidRequest("ack=aof needs a Redis that writes a file: appendonly is off.")
 
 
 @contextlib.contextmanager
 def _named() -> Iterator[None]:
     try:
         yield
-    except (RedisError, OSError, TimeoutError) as error:
+    except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
         raise Unavailable(f"Redis does not answer: {type(error).__name__}") from error
+
+
+_KINDS: Final[dict[Kind, Callable[[Place], Nodes]]] = {"one": one, "cluster": Cluster, "sentinel": watched}

@@ -46,8 +46,9 @@ class Notes:
         if notes:
             ended = ("ZADD", self._keys.ended, *(part for log, at in notes.items() for part in (at, log)))
             expire = ("EXPIRE", self._keys.ended, self._ttl)
-            await self._link.send([ended, expire, ("SREM", self._keys.held(self._owner), *notes),
-                                   ("ZREM", self._keys.parked, *notes)])  # fmt: skip
+            await self._link.send(
+                [ended, expire], [("SREM", self._keys.held(self._owner), *notes), ("ZREM", self._keys.parked, *notes)]
+            )
             for log in notes:
                 self._ended.pop(log, None)
 

@@ -34,8 +34,8 @@ class Parked:
         """Give up a log of ours, all of which is stored. Raises `Conflict` if it is not ours, or does not end there."""
         keys, naming = self._keys.of(log), self.naming(log, due)
         found = await self._link.store(
-            [*naming, call(scripts.PARK, [keys.meta], [lease.owner, lease.epoch, after, due, self._ttl, keys.channel]),
-             ("SREM", self._keys.held(lease.owner), log)]
+            naming, [call(scripts.PARK, [keys.meta], [lease.owner, lease.epoch, after, due, self._ttl, keys.channel])],
+            [("SREM", self._keys.held(lease.owner), log)],
         )  # fmt: skip
         if not found[len(naming)]:
             await self._link.store(self._leases.hold(log))  # it may be ours even so

@@ -5,6 +5,9 @@ entry from `after + 1` on is the one that holds this record. Answers are numbers
 
 Whatever is sent again because nobody knows what came of it does no harm, and writes something even so: who waits for this
 connection's writes to be on disk, or on a replica, waits for those of the first try as well.
+
+In a cluster a slot may be on its way to another node: a script that names keys of which some are there and some are not, or were
+never, waits then until all of the slot has come. What is asked of a log while it lives names no key that is usually missing.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ if ARGV[9] ~= '1' then redis.call('HSET', KEYS[1], 'lost', ARGV[5], 'lost_epoch'
 if tonumber(ARGV[5]) > 0 then redis.call('XADD', KEYS[2], ARGV[5] .. '-0', 'b', ARGV[6]) end
 redis.call('EXPIRE', KEYS[1], ARGV[7])
 redis.call('EXPIRE', KEYS[2], ARGV[7])
-redis.call('PUBLISH', ARGV[8], '')
+tell(ARGV[8], '')
 return 1
 """
 
@@ -42,7 +45,7 @@ if (less or tonumber(m[2]) < tonumber(ARGV[2])) and m[4] ~= '1' and string.find(
   local epoch = string.format('%d', tonumber(ARGV[2]) + 1)
   redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'epoch', epoch, 'lost', string.format('%d', lost), 'lost_epoch', epoch)
   redis.call('HDEL', KEYS[1], 'was', 'due', 'call')
-  redis.call('PUBLISH', ARGV[4], '')
+  tell(ARGV[4], '')
   return -2
 end
 if not mine then return -1 end
@@ -69,7 +72,7 @@ if flags ~= 's' then
     redis.call('EXPIRE', KEYS[2], ARGV[3])
   end
 end
-redis.call('PUBLISH', ARGV[4], '')
+tell(ARGV[4], '')
 return 1
 """
 
@@ -86,14 +89,14 @@ redis.call('HSET', KEYS[1], 'call', ARGV[4])
 redis.call('XADD', KEYS[2], last .. '-0', 'b', ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 redis.call('EXPIRE', KEYS[2], ARGV[2])
-redis.call('PUBLISH', ARGV[3], '')
+tell(ARGV[3], '')
 return last
 """
 
 READ: Final = """
--- KEYS meta stream tomb; ARGV after limit. {last, ended, {id, block, …}}; -1 expired, 0 not there
+-- KEYS meta stream; ARGV after limit. {last, ended, {id, block, …}}, or 0: it is not there
 local m = redis.call('HMGET', KEYS[1], 'last', 'ended')
-if not m[1] then return -redis.call('EXISTS', KEYS[3]) end
+if not m[1] then return 0 end
 local found, size, from = {}, 0, string.format('%d-0', tonumber(ARGV[1]) + 1)
 while size <= tonumber(ARGV[2]) do
   local entries = redis.call('XRANGE', KEYS[2], from, '+', 'COUNT', 16)
@@ -109,20 +112,13 @@ end
 return {m[1], m[2] or '0', found}
 """
 
-TAIL: Final = """
--- KEYS meta tomb. {last, ended, epoch, head, owner}; -1 expired, 0 not there
-local m = redis.call('HMGET', KEYS[1], 'last', 'ended', 'epoch', 'head', 'owner')
-if not m[1] then return -redis.call('EXISTS', KEYS[2]) end
-return {m[1], m[2] or '0', m[3] or '1', m[4] or '', m[5] or ''}
-"""
-
 DROP: Final = """
 -- KEYS meta stream tomb; ARGV channel tomb_ttl (0: it leaves no trace) fence. {principal, key, owner, was}
 local m = redis.call('HMGET', KEYS[1], 'principal', 'key', 'owner', 'was')
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
 if ARGV[2] ~= '0' then redis.call('SET', KEYS[3], 1, 'EX', ARGV[2]) end
-redis.call('PUBLISH', ARGV[1], '')
-redis.call('PUBLISH', ARGV[3], '')
+tell(ARGV[1], '')
+tell(ARGV[3], '')
 return {m[1] or '', m[2] or '', m[3] or '', m[4] or ''}
 """
 
@@ -130,8 +126,8 @@ FENCE: Final = """
 -- KEYS meta; ARGV owner channel fence: a dead owner's log is nobody's until somebody takes it. The owner is told: it may live
 if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] or redis.call('HGET', KEYS[1], 'ended') == '1' then return 0 end
 redis.call('HSET', KEYS[1], 'owner', '', 'was', ARGV[1])
-redis.call('PUBLISH', ARGV[2], '')
-redis.call('PUBLISH', ARGV[3], '')
+tell(ARGV[2], '')
+tell(ARGV[3], '')
 return 1
 """
 
@@ -146,7 +142,7 @@ end
 if m[1] ~= ARGV[1] or m[2] ~= ARGV[2] or m[3] ~= ARGV[3] or m[4] == '1' then return 0 end
 redis.call('HSET', KEYS[1], 'owner', '', 'due', ARGV[4], 'call', call)
 redis.call('EXPIRE', KEYS[1], ARGV[5])
-redis.call('PUBLISH', ARGV[6], '')
+tell(ARGV[6], '')
 return 1
 """
 
@@ -169,7 +165,7 @@ if ARGV[13] ~= '' then redis.call('HSET', KEYS[1], 'due', ARGV[13]) end
 if ARGV[8] == '1' then redis.call('HSET', KEYS[1], 'head', ARGV[9]) end
 redis.call('EXPIRE', KEYS[1], ARGV[10])
 redis.call('EXPIRE', KEYS[2], ARGV[10])
-redis.call('PUBLISH', ARGV[11], '')
+tell(ARGV[11], '')
 return 1
 """
 
@@ -220,5 +216,12 @@ if now and string.sub(now, 1, #ARGV[1] + 1) == ARGV[1] .. '\\n' then redis.call(
 return 1
 """
 
-ALL: Final = (OPEN, APPEND, POST, READ, TAIL, DROP, FENCE, PARK, TAKE, MEND, REVIVE, BEAT, BURY, CLAIM, FORGET)
-SHA: Final = {script: sha1(script.encode(), usedforsecurity=False).hexdigest() for script in ALL}
+ALL: Final = (OPEN, APPEND, POST, READ, DROP, FENCE, PARK, TAKE, MEND, REVIVE, BEAT, BURY, CLAIM, FORGET)
+TELL: Final = """
+local function tell(channel, said)
+  redis.call(string.sub(channel, -6) == ':shard' and 'SPUBLISH' or 'PUBLISH', channel, said)
+end
+"""
+"""What stands before every script. A channel's name says how far it is heard: see `keys`."""
+TEXTS: Final = {script: TELL + script for script in ALL}
+SHA: Final = {script: sha1(text.encode(), usedforsecurity=False).hexdigest() for script, text in TEXTS.items()}

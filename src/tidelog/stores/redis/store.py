@@ -1,11 +1,11 @@
-"""`redis://host:6379/0`: logs in Redis or Valkey, for processes on many machines.
+"""`redis://host:6379/0`, `redis+cluster://…`, `redis+sentinel://…`: logs in Redis or Valkey, for processes on many machines.
 
 store.py   what callers see
-flow.py    what gathers here and is flushed, for all logs together;  lane.py  a log that this process writes
-hub.py     the ends of watched logs, read once for all who watch them;  ears.py  the connection that hears of changes
+flow.py    what gathers here and is flushed, for all logs together;  flows.py  for each node;  lane.py  a log that is written here
+hub.py     the ends of watched logs, read once for all who watch them;  ears.py  the connections that hear of changes
 leases.py  who holds logs, and who of them is dead;  beats.py  the process's own lease;  parking.py  logs that nobody holds
 claims.py  idempotency keys;  lists.py  the names of logs;  notes.py  their ends
-link.py    the connections;  wire.py  the one that stores;  calls.py  what is sent;  scripts.py  what Redis does in one step
+link.py    what is sent;  calls.py  of a log;  errand.py  on its way;  nodes.py, cluster.py  to whom;  wire.py;  scripts.py  Lua
 pure       keys.py  names;  blocks.py  records as bytes;  place.py  the address
 """
 
@@ -16,6 +16,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any, Final
 
 from tidelog.bell import Bell
@@ -26,6 +27,7 @@ from tidelog.stores.redis import blocks, calls, scripts
 from tidelog.stores.redis.beats import Beats
 from tidelog.stores.redis.claims import Claims
 from tidelog.stores.redis.flow import GONE, LOST, Flow
+from tidelog.stores.redis.flows import Flows
 from tidelog.stores.redis.hub import Hub, Stand
 from tidelog.stores.redis.keys import Keys
 from tidelog.stores.redis.lane import Birth, Lane
@@ -54,7 +56,7 @@ class RedisStore:
 
     def __init__(self, url: str) -> None:
         self._place = parse(url)
-        self._keys = Keys(self._place.prefix)
+        self._keys = Keys(self._place.prefix, sharded=self._place.kind == "cluster")
         self._owner = ""
         self._open = False
 
@@ -72,25 +74,22 @@ class RedisStore:
         self._tasks: set[asyncio.Task[None]] = set()
         try:
             await self._link.start()
-            self._life = await self._link.life()
             await self._leases.enter()
             self._hub = Hub(
-                self._link.connect, read=self._fetch, stand=self._stand, mend=self._mend,
+                self._link.nodes, read=self._fetch, stand=self._stand, mend=self._mend,
                 ours=lambda log: log in self._flow.lanes, touched=self._touched, again=self._again,
             )  # fmt: skip
-            await self._hub.start(f"{self._place.prefix}:process:{owner}")
+            await self._hub.start()
         except BaseException:
             await self._link.aclose()
             raise
-        self._flow = Flow(
-            self._link.store, self._lane, owner, ttl=self._place.ttl, patience=self._place.patience, lost=self._lost,
+        flow = partial(
+            Flow, self._link.flush, self._lane, owner, ttl=self._place.ttl, patience=self._place.patience, lost=self._lost,
             left=self._left, ended=self._notes.ended,
         )  # fmt: skip
+        self._flow = flow() if self._place.kind != "cluster" else Flows(flow, self._link, self._keys)
         self.append = self._flow.append  # type: ignore[method-assign]  # a call less for each event
-        self._beats = Beats(
-            self._link.blocking(), self._keys, owner, every=self._place.beat, ttl=self._place.ttl,
-            dead=self._died,
-        )  # fmt: skip
+        self._beats = Beats(self._place, self._keys, owner, dead=self._died)
         self._beats.start()
         self._open = True
 
@@ -125,7 +124,7 @@ class RedisStore:
         self._opening.add(log)
         try:
             found = await self._link.store(
-                [*self._leases.hold(log), calls.opening(lane, ttl), *calls.listing(lane, self._keys, ttl)]
+                self._leases.hold(log), [calls.opening(lane, ttl), *calls.listing(lane, self._keys, ttl)]
             )
         except Unavailable:
             self._stray_until = self._loop.time() + STRAY_FOR  # it may be open even so, now or in a while
@@ -174,13 +173,14 @@ class RedisStore:
         if lane is not None and lane.known:
             return lane.tail()
         keys = self._keys.of(log)
-        found = await self._link.run(scripts.TAIL, [keys.meta, keys.tomb], [])
-        if found == -1:
-            raise Gone(code="expired")
-        if found == 0:
+        last, ended, epoch, head, owner = await self._link.one(
+            "HMGET", keys.meta, "last", "ended", "epoch", "head", "owner"
+        )
+        if last is None:
+            if await self._link.one("EXISTS", keys.tomb):
+                raise Gone(code="expired")
             return None
-        last, ended, epoch, head, owner = found
-        return Tail(1, int(last), ended == b"1", int(epoch), head, owner.decode())
+        return Tail(1, int(last), ended == b"1", int(epoch or 1), head or b"", (owner or b"").decode())
 
     async def drop(self, log: str) -> None:
         self._check()
@@ -267,7 +267,7 @@ class RedisStore:
         taking = calls.take(keys, was, after, records, lease, head=head, ended=ended, due=due, ttl=self._place.ttl)
         self._opening.add(log)
         try:
-            found = await self._link.store([*self._leases.hold(log), *self._parked.naming(log, due), taking])
+            found = await self._link.store([*self._leases.hold(log), *self._parked.naming(log, due)], [taking])
         except Unavailable:
             self._stray_until = self._loop.time() + STRAY_FOR
             raise
@@ -308,34 +308,30 @@ class RedisStore:
         return self._equip(Lane(log, self._keys.of(log), lease, base=after))
 
     def _equip(self, lane: Lane) -> Lane:
-        lane.life = self._life
+        lane.life = self._link.life(lane.keys.meta)
         lane.bell = self._hub.held(lane.keys.channel)
         lane.prefix = calls.prefix(lane, self._place.ttl)
         return lane
-
-    # What Redis has lost.
 
     def _again(self) -> None:
         """Redis is heard again after a time in which it was not: it may have lost something, or be another one."""
         self._leases.ended |= set(self._flow.knock())
         self._stray_until = self._loop.time() + STRAY_FOR  # an ending may be lost
-        self._spawn(self._learn_life())
-
-    async def _learn_life(self) -> None:
-        self._life = await self._link.life()
 
     async def _lost(self, refused: Sequence[tuple[Lane, int]]) -> Sequence[bool]:
         """See `flow.Lost`."""
-        life = await self._link.life() if any(answer == GONE for _, answer in refused) else ""
         found = [
-            answer == LOST or (answer == GONE and lane.birth is not None and lane.sure and lane.life != life)
+            answer == LOST
+            or (
+                answer == GONE and lane.birth is not None and lane.sure and lane.life != self._link.life(lane.keys.meta)
+            )
             for lane, answer in refused
         ]
         lost = [refusal for refusal, is_lost in zip(refused, found, strict=True) if is_lost]
         ttl = self._place.ttl
         for lane, answer in lost:
             again = calls.opening_again(lane, self._keys, ttl) if answer == GONE else ()
-            await self._link.send([*self._leases.hold(lane.name), *again])
+            await self._link.send(self._leases.hold(lane.name), again)
             self._hub.lose(lane.keys.channel)
         return found
 
@@ -371,9 +367,9 @@ class RedisStore:
 
     async def _fetch(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page:
         keys = self._keys.of(log)
-        found = await self._link.look(scripts.READ, [keys.meta, keys.stream, keys.tomb], [after, limit])
+        found = await self._link.look(scripts.READ, [keys.meta, keys.stream], [after, limit])
         if not isinstance(found, list):
-            raise Gone(code="expired" if found else "not_found")
+            raise Gone(code="expired" if await self._link.one("EXISTS", keys.tomb) else "not_found")
         return blocks.page(found, after, limit)
 
     async def _stand(self, log: str) -> Stand:

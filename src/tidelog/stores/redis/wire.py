@@ -1,4 +1,4 @@
-"""The connection that everything is stored through: commands are packed, and answers parsed, by hiredis alone.
+"""The connections that commands go over: commands are packed, and answers parsed, by hiredis alone.
 
 Measured: a flush of one log costs 4 to 11 µs of this process's time here, and 29 to 54 µs as part of a redis-py pipeline, when 40
 or 5 go together; alone it is 40 against 160.
@@ -14,13 +14,16 @@ from typing import Any, Final, NamedTuple, cast
 import hiredis
 from redis.exceptions import ConnectionError
 
-from tidelog.errors import Unavailable
-
 Command = tuple[Any, ...]
 
 _ONE: Final = b":1\r\n"
 _ONES: Final = _ONE * 4096
 """The answer 1, as often as one read may give it."""
+
+
+def packed(*command: Any) -> bytes:
+    """A command as it goes over the wire."""
+    return cast(bytes, hiredis.pack_command(command))
 
 
 class Batch(NamedTuple):
@@ -76,21 +79,17 @@ class Wire(Line):
         super().__init__(connection)
         self._waiting: deque[Batch] = deque()
 
-    def send(self, commands: Sequence[Command | bytes]) -> asyncio.Future[list[Any]]:
-        """The answers, which may be errors. Fails with redis-py's `ConnectionError`.
+    def send(self, commands: Sequence[bytes], *, plain: bool = False) -> asyncio.Future[list[Any]]:
+        """The answers to packed commands, which may be errors. Fails with redis-py's `ConnectionError`.
 
-        What is packed already goes as it is; it runs a script that answers a number.
+        `plain`: all of them run scripts that answer a number.
         """
         done: asyncio.Future[list[Any]] = self._loop.create_future()
         if self.closed:
             done.set_exception(ConnectionError("the connection was lost"))
             return done
-        packed = [one for one in commands if isinstance(one, bytes)]
-        plain = len(packed) == len(commands)
-        if not plain:
-            packed = [one if isinstance(one, bytes) else hiredis.pack_command(one) for one in commands]
         self._waiting.append(Batch(len(commands), plain, [], done))
-        self._transport.write(b"".join(packed))
+        self._transport.write(b"".join(commands))
         return done
 
     def data_received(self, data: bytes) -> None:
@@ -125,22 +124,6 @@ class Wire(Line):
             done = self._waiting.popleft().done
             if not done.done():
                 done.set_exception(ConnectionError("the connection was lost"))
-
-
-class NoScript(Exception):
-    """Redis does not know one of the scripts any more."""
-
-
-def checked(answers: list[Any]) -> list[Any]:
-    """The answers. Raises `NoScript`, and `Unavailable` where Redis refused a command."""
-    if answers.count(1) == len(answers):
-        return answers  # as nearly always
-    for answer in answers:
-        if isinstance(answer, hiredis.ReplyError):
-            if str(answer).startswith("NOSCRIPT"):
-                raise NoScript
-            raise Unavailable(f"Redis refuses: {str(answer).partition(' ')[0]}")
-    return answers
 
 
 _NOTHING = object()
