@@ -201,6 +201,8 @@ class Admission:
     def __init__(self, bounds: Bounds = Bounds(), *, clock: Callable[[], float] = time.monotonic) -> None:
         self.bounds = bounds
         self.runs = Slots("too_many_runs", queue=bounds.queue, clock=clock)
+        self.handed_on = Slots("too_many_runs", clock=clock)
+        """Runs that this process handed on, and that no worker has taken yet."""
         self.viewers = Slots("too_many_viewers", clock=clock)
         self._short = False
         self.refused: Counter[str] = Counter()
@@ -226,14 +228,25 @@ class Admission:
         limits = self._limits(principal)
         if most is not None:
             limits = (*limits, Limit("endpoint", endpoint, most))
+        return self._claimed(self.runs, limits, keyed)
+
+    def hand_on(self, principal: str | None, *, keyed: bool = False) -> Claim:
+        """The claim of a run that is to wait for a worker: `queue` of them may, half of these one principal's. As `run`."""
+        queue = self.bounds.queue
+        limits = [Limit("queue", None, queue)]
+        if principal is not None:
+            limits.append(Limit("queue_per_principal", principal, max(1, int(queue * QUEUE_SHARE))))
+        return self._claimed(self.handed_on, tuple(limits), keyed)
+
+    def _claimed(self, slots: Slots, limits: tuple[Limit, ...], keyed: bool) -> Claim:
         try:
             if self.short_of_memory:
                 raise Overloaded(reason="memory", retry_after=self.runs.retry_after())
-            return self.runs.claim(limits)
+            return slots.claim(limits)
         except Overloaded as refused:
             if not keyed:
                 raise
-            claim = Claim(self.runs, limits)
+            claim = Claim(slots, limits)
             claim.refused = refused
             return claim
 

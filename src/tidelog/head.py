@@ -33,6 +33,24 @@ class Producer(msgspec.Struct, frozen=True):
     limits: Limits
 
 
+class Work(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a worker is to do for a run.
+
+    `name` and `args` (JSON) are those of a declared function; no name: whoever takes the run writes it. `until`: Unix time until
+    which somebody must have taken it.
+    """
+
+    name: str | None
+    args: Any
+    patience: float
+    """Seconds for which it may wait for somebody to take it, each time anew."""
+    until: float
+    restart: bool = False
+    """Whether it is begun again where its worker died."""
+    restarts: int = 0
+    """How often it was."""
+
+
 class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Written when the run starts and when it ends. Times are Unix time in seconds."""
 
@@ -56,6 +74,8 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Where its span is, as W3C's `traceparent`, if it is traced."""
     producer: Producer | None = None
     """Who posts the run's events; None for a run whose source is in the process that owns it, and goes with it."""
+    work: Work | None = None
+    """What a worker is to do; None for a run that lives where it was started."""
     state: State = "running"
     asked: int = 0
     """The last record of its control log that had been obeyed when its state changed."""
@@ -74,14 +94,21 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     can: tuple[str, ...] = ()
 
     @property
+    def for_a_worker(self) -> bool:
+        """Whether it waits for a worker to take it: nobody has begun."""
+        return self.work is not None and self.state == "queued"
+
+    @property
     def parkable(self) -> bool:
-        """Whether it can wait for its answer with nobody at work: it is known who goes on, and with what."""
+        """Whether it can wait with nobody at work: for a worker, or for its answer, where it is known who goes on with what."""
         known = self.resume is not None and self.keeps is not None
-        return known and self.state == "waiting" and len(self.questions) == 1
+        return self.for_a_worker or (known and self.state == "waiting" and len(self.questions) == 1)
 
     @property
     def due(self) -> float:
-        """When the first of its questions expires: Unix time, `inf` for never."""
+        """When somebody must look at the parked run: its first question expires, or nobody has taken it. Unix time."""
+        if self.work is not None and self.for_a_worker:
+            return self.work.until
         return min((one.expires for one in self.questions if one.expires is not None), default=inf)
 
     @property

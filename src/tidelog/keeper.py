@@ -22,6 +22,8 @@ from tidelog.taking import number
 
 log = logging.getLogger("tidelog")
 
+RETRY_ENDING: Final = 1.0
+"""Seconds between attempts to store an ending that the store refused."""
 LEASE_PATIENCE: Final = 8.0
 """Seconds for which a process's lease must stand still before its runs are ended."""
 RETENTION: Final = 7 * 24 * 3600.0
@@ -46,6 +48,8 @@ class Keeper:
         """Called at every look, with the patience that dead processes are given: for what else they have left."""
         self.adopt: Callable[[Tail, Head], Awaitable[None]] = _nothing
         """Called for each run of a dead process whose producer goes on: until somebody takes it, at every look."""
+        self.again: Callable[[Tail, Head], Awaitable[None]] = _nothing
+        """Called for each run of a dead process that is a worker's to begin, or to begin again."""
         self.wake: Callable[[str], Awaitable[None]] = _nothing
         """Called for each parked run that should be looked at."""
 
@@ -87,11 +91,12 @@ class Keeper:
     async def end_unowned(
         self, run: str, outcome: e.Outcome, error: e.Error | None, *,
         before: Sequence[e.Event] = (), on_end: OnEnd | None = None,
-    ) -> None:  # fmt: skip
-        """End a run that no living process owns, unless somebody else is first; `before` comes first."""
+    ) -> bool:  # fmt: skip
+        """End a run that no living process owns, unless somebody else is first; `before` comes first. Whether it was us."""
         ended = await self._end(run_log(run), outcome, error, before=before)
         if ended is not None and self.reaped is not None:
             self.reaped(on_end, ended)
+        return ended is not None
 
     async def expire(self) -> None:
         """Drop what ended longer than `retention` ago."""
@@ -110,14 +115,24 @@ class Keeper:
         """
         return await self._end(run_log(run), "failed", error, lease=lease)
 
+    async def end_owed(self, run: str, error: e.Error, *, lease: Lease) -> Ending | None:
+        """`end_lost`, until the store takes it."""
+        while True:
+            try:
+                return await self.end_lost(run, error, lease=lease)
+            except StoreError:
+                await asyncio.sleep(RETRY_ENDING)
+
     async def _settle(self, name: str) -> None:
-        """What becomes of a dead owner's run: its producer goes on with it, or it is parked for its answer, or it ends."""
+        """What becomes of a dead owner's run: its producer goes on with it, a worker begins, or it is parked, or it ends."""
         tail = await self._store.tail(name)
         if tail is None or tail.ended:
             return
         head = heads.decode(tail.head)
         if head.producer is not None:
             await self.adopt(tail, head)
+        elif head.for_a_worker or (head.work is not None and head.work.restart and not head.parkable):
+            await self.again(tail, head)
         elif head.parkable:
             await self._park(tail, head)
         else:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tidelog import events as e
 from tidelog.attempts import ATTEMPTS
 from tidelog.endings import OnEnd
-from tidelog.head import Head, Producer, StoredRequest
+from tidelog.head import Head, Producer, StoredRequest, Work
 from tidelog.limits import Limits
 from tidelog.log import new_id
 from tidelog.questions import PARK_AFTER
@@ -52,6 +52,8 @@ class Launch(NamedTuple):
     """The id that a client chose."""
     producer: str | None = None
     """The outside producer whose posts are the source."""
+    work: Work | None = None
+    """What a worker is to do, to which the run is handed on. Then the options of the source are those of whoever takes it."""
 
 
 class Launched(NamedTuple):
@@ -75,5 +77,6 @@ def begin(launch: Launch) -> tuple[Head, e.RunStarted]:
         request=launch.request, cancel_after=launch.cancel_after, lockstep=launch.limits.lockstep is not None,
         of=launch.of, mode=launch.mode, said=launch.said, trace=launch.trace, resume=launch.resume,
         producer=Producer(launch.producer, launch.limits) if launch.producer is not None else None,
+        work=launch.work, state="queued" if launch.work is not None else "running",
     )  # fmt: skip
     return head, first

@@ -168,9 +168,10 @@ class Watching:
     Under lockstep a source waits for the viewers of its own process alone; that there are others only keeps it going.
     """
 
-    def __init__(self, store: Store, owner: str, live: Mapping[str, Live], spawn: Spawn) -> None:
+    def __init__(self, store: Store, live: Mapping[str, Live], spawn: Spawn) -> None:
+        self.owner = ""
+        """The process, as the store knows it."""
         self._store = store
-        self._owner = owner
         self._live = live
         self._spawn = spawn
         self._watched: dict[str, int] = {}
@@ -211,5 +212,5 @@ class Watching:
         with contextlib.suppress(Gone):
             tail = await self._store.tail(run_log(run))
             if tail is not None and heads.decode(tail.head).ended is None:
-                said = control.Watched(by=self._owner, viewers=self._watched.get(run, 0))
+                said = control.Watched(by=self.owner, viewers=self._watched.get(run, 0))
                 await self._store.post(control_log(run), control.encode(said))

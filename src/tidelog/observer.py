@@ -11,7 +11,7 @@ class Observer(Protocol):
     """Hears of every run of this process, on the loop. Must not raise, and must be quick."""
 
     def started(self, run: Run) -> None:
-        """The first record of a run is stored; its source is not at work yet."""
+        """The first record of a run is stored, or this worker has taken it; its source is not at work yet."""
         ...
 
     def ended(self, run: Run) -> None:

@@ -28,6 +28,8 @@ class Opened(NamedTuple):
     first: e.RunStarted
     opener: Opener
     bell: Bell
+    unjoined: StoreError | None = None
+    """Why it could not join."""
 
 
 async def open_run(store: Store, launch: Launch, tries: int = TRIES) -> Opened | Head:
@@ -38,21 +40,23 @@ async def open_run(store: Store, launch: Launch, tries: int = TRIES) -> Opened |
     if launch.thread is not None and not launch.concurrent and launch.key is None:  # a key may find the run at work
         _refuse(await threads.busy(store, launch.thread, launch.principal))
     made, first = begin(launch)
-    name, record = run_log(made.run), Record(1, made.created, e.encode(first))
+    name = run_log(made.run)
+    waits = (e.RunState(state="queued"),) if made.for_a_worker else ()
+    records = [Record(n, made.created, e.encode(event)) for n, event in enumerate((first, *waits), 1)]
     bell = store.changed(control_log(made.run))
     won = await store.open(
-        name, heads.encode(made), records=(record,), principal=launch.principal or "",
+        name, heads.encode(made), records=records, principal=launch.principal or "",
         key=launch.key, fingerprint=launch.fingerprint,
     )  # fmt: skip
     if won != name:
         return await _found(store, won.partition("/")[2], launch, tries)
-    opener = launch.opener
+    opener, unjoined = launch.opener, None
     if launch.thread is not None:
         try:
             await _join(store, made, launch)
         except StoreError as error:  # the log is open: it must have its ending
-            opener = partial(_raise, error)
-    return Opened(made, first, opener, bell)
+            opener, unjoined = partial(_raise, error), error
+    return Opened(made, first, opener, bell, unjoined)
 
 
 async def _join(store: Store, made: Head, launch: Launch) -> None:

@@ -1,4 +1,4 @@
-"""Going on with a run that has lost its owner: with the function that was declared for it, once it is answered, or its producer.
+"""Going on with a run that has no owner: it was parked for an answer or for a worker, or its producer outlives its server.
 
 A parked run has no owner who would obey. So whoever posts to its control log looks at it next (`Reentry.wake`), and the keeper of
 every process looks at those whose time has come. Of several that look at once one takes the log; the others find it taken.
@@ -9,82 +9,42 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
-from tidelog import control
+from tidelog import control, threads
 from tidelog import events as e
 from tidelog import head as heads
+from tidelog.admission import Claim
 from tidelog.adopting import adopt
-from tidelog.attempts import ATTEMPTS
-from tidelog.endings import OnEnd
-from tidelog.errors import Conflict, Gone, InvalidRequest
-from tidelog.head import Head
+from tidelog.declared import Declared, Functions
+from tidelog.errors import Conflict, Gone
+from tidelog.head import Head, Work
 from tidelog.keeper import Keeper
-from tidelog.limits import Limits
+from tidelog.launch import Launch
 from tidelog.log import Tail, control_log, run_log
-from tidelog.questions import PARK_AFTER, UNANSWERED, Answer, decided, event_of, unanswered
+from tidelog.questions import UNANSWERED, Answer, decided, event_of, unanswered
 from tidelog.replay import replay
 from tidelog.seams import Parking, Store
-from tidelog.source import Opener
 from tidelog.taking import Again, take
 
 log = logging.getLogger("tidelog")
 
 
-class Resume(NamedTuple):
-    """What was declared for parked runs: `opener(state, answer)` opens the source that goes on."""
-
-    opener: Callable[[Any, Answer], Opener]
-    limits: Limits = Limits()
-    attempts: int = ATTEMPTS
-    on_end: OnEnd | None = None
-    park_after: float = PARK_AFTER
+NOT_TAKEN: Final = e.Error.of("overloaded", "No worker took the run in time.")
+"""Why a run ends that waited for a worker for too long."""
+UNKNOWN: Final = e.Error.of("internal", "The worker does not know this work.")
 
 
-class Resumes:
-    """The functions by name. The name outlives the process: it must be declared when the application is imported."""
+class Found(NamedTuple):
+    """A run that nobody owns and that can go on; `answer`: what it waited for, if it waits for one that was given."""
 
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[Callable[..., Any], Resume]] = {}
-
-    def declare(self, function: Callable[..., Any], resume: Resume) -> str:
-        """Know the function from now on; its name. Declared again, the options given last hold.
-
-        Raises `InvalidRequest` where another function has its name.
-        """
-        name = name_of(function)
-        known = self._known.get(name)
-        if known is not None and known[0] != function:
-            raise InvalidRequest(
-                f"two functions for resume= are called {name}: a parked run could not tell them apart."
-            )
-        self._known[name] = function, resume
-        return name
-
-    def name(self, function: Callable[..., Any]) -> str:
-        """The name of a function that was declared. Raises `InvalidRequest` for any other."""
-        name = name_of(function)
-        if name not in self._known or self._known[name][0] != function:
-            raise InvalidRequest(
-                f"resume={name}: nobody would find it after a restart. Declare it at import: put @tide.resumes above it."
-            )
-        return name
-
-    def get(self, name: str | None) -> Resume | None:
-        """What was declared under this name."""
-        found = self._known.get(name or "")
-        return found[1] if found is not None else None
-
-
-def name_of(function: Callable[..., Any]) -> str:
-    """What a function is called in the logs of parked runs: its module and its place in it."""
-    owner = getattr(function, "__self__", None)
-    inner = getattr(owner, "name", None) if owner is not None else None
-    place = f"{function.__module__}:{function.__qualname__}"
-    return f"{place}[{inner}]" if isinstance(inner, str) else place
+    tail: Tail
+    head: Head
+    said: Sequence[control.AnyControl | None]
+    answer: Answer | None
 
 
 async def controls(store: Store, run: str) -> Sequence[control.AnyControl | None]:
@@ -101,10 +61,17 @@ async def controls(store: Store, run: str) -> Sequence[control.AnyControl | None
 
 
 class Reentry:
-    """Obeys what is asked of parked runs, and adopts those that are fed. `again` is given what this process has taken."""
+    """Obeys what is asked of parked runs, takes them up again, and adopts those that are fed.
 
-    def __init__(self, store: Store, keeper: Keeper, *, again: Callable[[Again], None]) -> None:
-        self.resumes = Resumes()
+    `again` is given what this process has taken. `works` are the functions of runs that are a worker's, and `send` has a run
+    go on there; `pass_on` does, where this process is a worker that goes.
+    """
+
+    def __init__(
+        self, store: Store, keeper: Keeper, *, again: Callable[[Again], None], works: Functions,
+        send: Callable[[str, Work | None], Awaitable[bool]], pass_on: Callable[[str, Work | None], Awaitable[None]],
+    ) -> None:  # fmt: skip
+        self.resumes = Functions("resume=", "@tide.resumes")
         self.going = False
         """The process goes: it takes nothing."""
         self._missed: set[str | None] = set()
@@ -112,35 +79,43 @@ class Reentry:
         self._store = store
         self._keeper = keeper
         self._again = again
+        self._works = works
+        self._send = send
+        self._pass_on = pass_on
 
     async def wake(self, run: str) -> None:
         """Look whether something was asked of this run, and do it, if nobody owns it and it has not ended.
 
         Not to be cancelled: a log that was taken needs its writer.
         """
-        tail = await self._store.tail(run_log(run))
-        if tail is None or tail.ended or tail.owner:
+        found = await self._look(run)
+        if found is None or found.answer is None:
             return
-        head = heads.decode(tail.head)
-        if not head.parkable:
-            return
-        asked = head.questions[0]
-        said = await controls(self._store, run)
-        if decided(asked, said) is None and asked.expires is not None and time.time() >= asked.expires:
-            await self._store.post(control_log(run), control.encode(control.Expired(question=asked.question)))
-            said = await controls(self._store, run)
-        answer = decided(asked, said)
-        if answer is None:
-            return
-        resume = self.resumes.get(head.resume)
-        on_end = resume.on_end if resume is not None else None
-        if answer.outcome == "withdrawn":
-            await self._keeper.end_unowned(run, "stopped", None, on_end=on_end)
-        elif unanswered(answer):
-            before = (event_of(answer),)
-            await self._keeper.end_unowned(run, "timed_out", UNANSWERED, before=before, on_end=on_end)
+        if found.head.work is not None:
+            await self._send(run, found.head.work)
         elif not self.going:
-            await self._go_on(tail, _turned(head, said), answer)
+            await self._go_on(found, found.answer)
+
+    async def work(
+        self, run: str, claim: Claim, *, opening: Callable[[], Launch], given: Declared | None = None
+    ) -> None:
+        """Take a run that waits for a worker, in this process, which is one. `given` takes the place of its function.
+
+        `claim` is released unless the run is ours then. Not to be cancelled.
+        """
+        try:
+            found = await self._look(run)
+            if found is None or found.head.work is None:
+                return
+            if self.going:
+                await self._pass_on(run, found.head.work)
+            elif found.head.for_a_worker:
+                await self._begin(found, claim, opening().trace, given or self._works.get(found.head.work.name))
+            elif found.answer is not None:
+                await self._go_on(found, found.answer, claim)
+        finally:
+            if claim.kept_by is None:
+                claim.release()
 
     async def adopt(self, tail: Tail, head: Head) -> None:
         """Go on with a fed run whose owner is dead. While the process goes, that is left to whoever starts next.
@@ -151,11 +126,64 @@ class Reentry:
             with contextlib.suppress(Conflict, Gone):  # somebody else was first
                 self._again(await adopt(self._store, tail, head))
 
-    async def _go_on(self, tail: Tail, head: Head, answer: Answer) -> None:
-        """Take the log and hand it over to who goes on; without one declared here, leave it to another process.
+    async def _look(self, run: str) -> Found | None:
+        """What can go on, of a run that nobody owns; what ends it is done. None where there is nothing more to do."""
+        tail = await self._store.tail(run_log(run))
+        if tail is None or tail.ended or tail.owner:
+            return None
+        head = heads.decode(tail.head)
+        if not head.parkable:
+            return None
+        said = await controls(self._store, run)
+        if head.for_a_worker:
+            done = self._works.get(head.work.name if head.work is not None else None)
+            on_end = done.on_end if done is not None else None
+            if any(isinstance(one, control.Stop) for one in said):
+                await self._keeper.end_unowned(run, "stopped", None, on_end=on_end)
+            elif time.time() >= head.due:
+                await self._keeper.end_unowned(run, "failed", NOT_TAKEN, on_end=on_end)
+            else:
+                return Found(tail, head, said, None)
+            return None
+        asked = head.questions[0]
+        if decided(asked, said) is None and asked.expires is not None and time.time() >= asked.expires:
+            await self._store.post(control_log(run), control.encode(control.Expired(question=asked.question)))
+            said = await controls(self._store, run)
+        answer = decided(asked, said)
+        resume = self.resumes.get(head.resume)
+        on_end = resume.on_end if resume is not None else None
+        if answer is not None and answer.outcome == "withdrawn":
+            await self._keeper.end_unowned(run, "stopped", None, on_end=on_end)
+        elif answer is not None and unanswered(answer):
+            before = (event_of(answer),)
+            await self._keeper.end_unowned(run, "timed_out", UNANSWERED, before=before, on_end=on_end)
+        else:
+            return Found(tail, _turned(head, said), said, answer)
+        return None
 
-        `head` tells in which state it goes on.
-        """
+    async def _begin(self, found: Found, claim: Claim, trace: str | None, how: Declared | None) -> None:
+        """Take the log of a run that nobody has begun with, and hand it over."""
+        tail, head, said, _ = found
+        store, what = self._store, head.work
+        assert isinstance(store, Parking) and what is not None
+        if how is None:
+            log.error("run %s: its worker does not know %s", head.run, what.name)
+            await self._keeper.end_unowned(head.run, "failed", UNKNOWN)
+            return
+        turned = _turned(msgspec.structs.replace(head, state="running", asked=0), said)  # its last owner's may not hold
+        state: e.RunningState = "paused" if turned.state == "paused" else "running"
+        kept = what if what.restart else msgspec.structs.replace(what, args=None)
+        now = msgspec.structs.replace(turned, position=None, work=kept, trace=trace)
+        partial = await threads.text_of(store, head.of) if head.mode == "continue" and head.of is not None else ""
+        written = await replay(store, run_log(head.run), heard=False)
+        with contextlib.suppress(Conflict, Gone):  # somebody else was first
+            taken = await take(store, tail, now, written, (e.RunState(state=state),))
+            again = Again(taken, how.opener(what.args), how.limits, how.attempts, how.on_end, how.park_after)
+            self._again(again._replace(partial=partial, claim=claim, first=True))
+
+    async def _go_on(self, found: Found, answer: Answer, claim: Claim | None = None) -> None:
+        """Take the log and hand it over to who goes on; without one declared here, leave it to another process."""
+        tail, head, _, _ = found
         resume, store = self.resumes.get(head.resume), self._store
         if resume is None or not isinstance(store, Parking):
             if head.resume not in self._missed:  # it is looked at every few seconds
@@ -170,8 +198,10 @@ class Reentry:
         now = msgspec.structs.replace(head, state=state, questions=(), keeps=None)
         with contextlib.suppress(Conflict, Gone):  # somebody else was first
             taken = await take(store, tail, now, written, events)
-            opener, limits, attempts, on_end, park_after = resume
-            self._again(Again(taken, opener(head.keeps, answer), limits, attempts, on_end, park_after))
+            opener = resume.opener(head.keeps, answer)
+            self._again(
+                Again(taken, opener, resume.limits, resume.attempts, resume.on_end, resume.park_after, claim=claim)
+            )
 
 
 def _turned(head: Head, said: Sequence[control.AnyControl | None]) -> Head:

@@ -1,4 +1,4 @@
-"""Name to leaf: four tables, then the entry points of installed packages. A leaf is imported when it is first used.
+"""Name to leaf: five tables, then the entry points of installed packages. A leaf is imported when it is first used.
 
 The rows also enrol a leaf in the conformance tests.
 """
@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from typing import Any, Final, cast
 
 from tidelog.errors import InvalidRequest
-from tidelog.seams import Dialect, Framing, LibraryTranslator, Store
+from tidelog.seams import Carrier, Dialect, Framing, LibraryTranslator, Store
 
 STORES: Final = {
     "memory": "tidelog.stores.memory:MemoryStore",
@@ -42,7 +42,16 @@ SOURCES: Final[dict[str, str]] = {
     "fastapi": "tidelog.sources.events:ServerSentEvents",
 }
 """By the package whose chunks the translator takes."""
-_GROUPS: Final = {"store": STORES, "dialect": DIALECTS, "framing": FRAMINGS, "source": SOURCES}
+CARRIERS: Final[dict[str, str]] = {
+    "taskiq": "tidelog.carriers.taskiq:TaskiqCarrier",
+    "celery": "tidelog.carriers.celery:CeleryCarrier",
+}
+"""By the package of the job queue."""
+WANTED: Final = (
+    "It takes a taskiq broker (pip install 'tidelog[taskiq]') or a Celery application (pip install 'tidelog[celery]')."
+)
+"""What a Tidelog needs for work elsewhere."""
+_GROUPS: Final = {"store": STORES, "dialect": DIALECTS, "framing": FRAMINGS, "source": SOURCES, "carrier": CARRIERS}
 
 
 def store(url: str) -> Store:
@@ -64,6 +73,16 @@ def framing(name: str) -> type[Framing]:
 def source(name: str) -> type[LibraryTranslator]:
     """The translator of the chunks of this package. Raises `InvalidRequest` for an unknown one."""
     return cast("type[LibraryTranslator]", _load("source", name))
+
+
+def carrier(queue: Any) -> type[Carrier]:
+    """The carrier for a job queue, which is an object of its library's. Raises `InvalidRequest` for any other object."""
+    packages = dict.fromkeys(kind.__module__.partition(".")[0] for kind in type(queue).__mro__)
+    known = CARRIERS.keys() | {point.name for point in entry_points(group="tidelog.carriers")}
+    found = next((name for name in packages if name in known), None)
+    if found is None:
+        raise InvalidRequest(f"worker= is {type(queue).__name__}. {WANTED}")
+    return cast("type[Carrier]", _load("carrier", found))
 
 
 @cache

@@ -23,6 +23,8 @@ class Written(NamedTuple):
     usage: e.TokenUsage
     said: int = 0
     """Events that the source gave: all but the run's own."""
+    told: int = 0
+    """Of these, those that would be there twice if the source began again: all but progress."""
 
     def spent(self) -> e.TokenUsage:
         """The usage with an estimate of what was heard and not told."""
@@ -40,7 +42,7 @@ def begun(first: e.RunStarted) -> Written:
 async def replay(store: Store, log: str, *, heard: bool) -> Written:
     """Read the log to its end. `heard`: all of its text counts as a model's, for an estimate. Raises `Gone`."""
     grammar, parts, usage = Grammar(), Parts(), e.TokenUsage()
-    after = size = said = 0
+    after = size = said = told = 0
     while True:
         page = await store.read(log, after)
         for record in page.records:
@@ -50,9 +52,10 @@ async def replay(store: Store, log: str, *, heard: bool) -> Written:
                     grammar.accept(event)
                 usage = _noted(parts, event, heard) or usage
             after, size = record.seq, size + len(record.data)
-            said += not isinstance(event, e.RunStarted | e.RunState | e.RunEnded)
+            own = isinstance(event, e.RunStarted | e.RunState | e.RunEnded)
+            said, told = said + (not own), told + (not own and not isinstance(event, e.Progress))
         if not page.more:
-            return Written(grammar, parts, after, size, usage, said)
+            return Written(grammar, parts, after, size, usage, said, told)
         await asyncio.sleep(0)
 
 

@@ -6,17 +6,20 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final
 
 from tidelog import answering, asking, control, threads
 from tidelog import events as e
 from tidelog.admission import Admission, Bounds, Claim
 from tidelog.answering import Answered
 from tidelog.bell import Bell
+from tidelog.declared import Declared
+from tidelog.elsewhere import Elsewhere, nothing_here
 from tidelog.endings import Ending, Endings, OnEnd
 from tidelog.errors import Conflict, Gone, Overloaded, StoreError
 from tidelog.head import Head
-from tidelog.keeper import Keeper
+from tidelog.keeper import RETRY_ENDING, Keeper
 from tidelog.launch import Launch as Launch
 from tidelog.launch import Launched as Launched
 from tidelog.live import Live, Watching
@@ -32,18 +35,14 @@ from tidelog.seams import Leasing, Parking, Store
 from tidelog.shedding import shed
 from tidelog.sources.values import Values
 from tidelog.taking import Again
+from tidelog.tasks import LEAVE_TIMEOUT, Tasks
 from tidelog.turn import Turn
 from tidelog.writer import HandedOver
 
 log = logging.getLogger("tidelog")
-T = TypeVar("T")
 
-RETRY_ENDING: Final = 1.0
-"""Seconds between attempts to store an ending that the store refused."""
 INTERRUPT_TIMEOUT: Final = 1.25
 """How long the runs that did not drain may take to end as `interrupted`."""
-LEAVE_TIMEOUT: Final = 0.5
-"""How long `aclose` waits for its tasks, such as a source that swallows its cancellation."""
 
 
 class Runner:
@@ -56,7 +55,8 @@ class Runner:
         """`on_end` hears of every run that ends here, those that were ended for dead processes included."""
         self.store = store
         self.admission = Admission(bounds)
-        self.owner = new_id()
+        self.owner = ""
+        """This process, as the store knows it, from `start` on: who is forked before that is another one."""
         self.turn = Turn()
         """Shared by the cursors of this process."""
         self.draining = Bell()
@@ -70,25 +70,31 @@ class Runner:
         self._keeper.reaped = self._tell
         self._keeper.wake = self.wake
         self._keeper.adopt = self._adopt_fed
-        self._reentry = Reentry(store, self._keeper, again=self._go_on)
+        self._tasks = Tasks()
+        self._spawn, self._whole = self._tasks.spawn, self._tasks.whole
+        self.elsewhere = Elsewhere(store, self._keeper, self.admission, self._tasks)
+        self._keeper.again = self.elsewhere.again
+        self._reentry = Reentry(
+            store, self._keeper, again=self._go_on, works=self.elsewhere.functions, send=self.elsewhere.send,
+            pass_on=self.elsewhere.pass_on,
+        )  # fmt: skip
         self.resumes = self._reentry.resumes
         self._live: dict[str, Live] = {}
         self._queue = Queue(
             self.admission.runs, timeout=bounds.queue_timeout, spawn=self._spawn, send_off=self._send_off
         )
         self._memory = memory
-        self._beginning: set[asyncio.Task[Any]] = set()
-        """Tasks after which there may be one more run."""
+        self._tasks.changed = self._rest
         self._idle = asyncio.Event()
         self._idle.set()
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._watching = Watching(store, self.owner, self._live, self._spawn_if_open)
+        self._watching = Watching(store, self._live, self._spawn_if_open)
         self._keeper.reaping = self._watching.forget_dead
         self._started = False
         self._going = False
 
     async def start(self) -> None:
         """Open the store and begin to look after what dead processes left."""
+        self.owner = self.elsewhere.owner = self._watching.owner = new_id()
         await self.store.start(self.owner)
         self._started = True
         self._spawn(self._keeper.work())
@@ -121,6 +127,7 @@ class Runner:
         if not self.draining.rung:
             self.draining.ring()
             self._queue.close()
+            self.elsewhere.close()
             for live in tuple(self._live.values()):
                 if live.run.paused:
                     self._send_off(live.run)
@@ -152,23 +159,6 @@ class Runner:
         if self.draining.rung:
             raise Overloaded(reason="draining")
         return await self._whole(self._launch(launch))
-
-    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do it in a task of its own: whoever waits for it may be cancelled, and a log that is open needs its writer.
-
-        A process that goes waits for it: there may be one more run then.
-        """
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        self._beginning.add(task)
-        self._idle.clear()
-        task.add_done_callback(self._has_begun)
-        return await asyncio.shield(task)
-
-    def _has_begun(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        self._beginning.discard(task)
-        self._rest()
 
     async def owner_age(self, tail: Tail) -> float | None:
         """Seconds since the owner of a live log was last seen alive, 0 for this process; None where nobody owns it."""
@@ -202,6 +192,24 @@ class Runner:
         if run not in self._live and self._started:
             await self._whole(self._reentry.wake(run))
 
+    async def take(self, run: str, given: Declared | None = None) -> Run | None:
+        """Take a run that waits for a worker: this process is one. None where there is none to take: it is at work, or is over.
+
+        Waits for a slot. `given` takes the place of the function that was declared for it.
+        """
+        claim = await self.elsewhere.slot(run)
+        if claim is None:
+            return None
+        opening = partial(self._opening, Launch(nothing_here))
+        await self._whole(self._reentry.work(run, claim, opening=opening, given=given))
+        return self.live(run) if claim.kept_by is not None else None
+
+    def _opening(self, launch: Launch) -> Launch:
+        """Called in a task whose context the source inherits."""
+        for prelude in self.preludes:
+            launch = prelude(launch)
+        return launch
+
     async def _adopt_fed(self, tail: Tail, head: Head) -> None:
         await self._whole(self._reentry.adopt(tail, head))
 
@@ -210,18 +218,21 @@ class Runner:
         return self._watching.watch(head, viewer, position)
 
     async def _launch(self, launch: Launch) -> Launched:
-        claim = self.admission.run(
-            launch.principal, endpoint=launch.endpoint, most=launch.max_runs, keyed=launch.key is not None
-        )
+        keyed = launch.key is not None
+        if launch.work is not None:
+            claim = self.admission.hand_on(launch.principal, keyed=keyed)
+        else:
+            claim = self.admission.run(launch.principal, endpoint=launch.endpoint, most=launch.max_runs, keyed=keyed)
         try:
+            if launch.work is not None:
+                return await self.elsewhere.hand_on(launch, claim)
             return await self._open(launch, claim)
         finally:
             if claim.kept_by is None:  # no run came of it
                 claim.release()
 
     async def _open(self, launch: Launch, claim: Claim) -> Launched:
-        for prelude in self.preludes:
-            launch = prelude(launch)
+        launch = self._opening(launch)
         if not isinstance(self.store, Parking):
             launch = launch._replace(resume=None)
         opened = await open_run(self.store, launch)
@@ -266,7 +277,7 @@ class Runner:
 
     def _cut(self, live: Live) -> None:
         """The process goes: end the run, or let go of a log with which another process goes on."""
-        if self._outlives_us(live.run):
+        if self._outlives_us(live.run) or self._restarts(live.run):
             live.run.writer.let_go()
         else:
             live.run.interrupt()
@@ -280,10 +291,13 @@ class Runner:
         )  # fmt: skip
         run.questions.park_after = again.park_after
         self._idle.clear()
-        bell, claim = self.store.changed(control_log(run.id)), self.admission.again(head.principal)
+        if again.partial:
+            run.partial = again.partial
+            run.start_with(e.TextSnapshot(text=again.partial))
+        bell, claim = self.store.changed(control_log(run.id)), again.claim or self.admission.again(head.principal)
         live = self._adopt(run, bell, claim, again.on_end)
         for observer in self.observers:
-            observer.again(run)
+            (observer.started if again.first else observer.again)(run)
         self._spawn(run.work(again.opener))
         live.hear()  # what was asked while nobody owned it
         self._rest()
@@ -323,15 +337,9 @@ class Runner:
     async def _end_lost(self, live: Live) -> None:
         error = live.run.error or e.Error.of("store_unavailable")
         try:
-            while self._started:
-                try:
-                    ended = await self._keeper.end_lost(live.run.id, error, lease=live.run.writer.lease)
-                except StoreError:
-                    await asyncio.sleep(RETRY_ENDING)
-                    continue
-                if ended is not None:
-                    self._tell(live.on_end, ended)
-                break
+            ended = await self._keeper.end_owed(live.run.id, error, lease=live.run.writer.lease)
+            if ended is not None:
+                self._tell(live.on_end, ended)
         finally:
             self._forget(live)
 
@@ -354,37 +362,35 @@ class Runner:
             log.info("run %s ended: %s, %d records", live.run.id, live.run.outcome, live.run.last)
 
     def _rest(self) -> None:
-        if not self._beginning and all(
+        if not self._tasks.beginning and all(
             self.draining.rung and self._outlives_us(live.run) for live in self._live.values()
         ):
             self._idle.set()
+        else:
+            self._idle.clear()
 
     def _send_off(self, run: Run) -> None:
         """The process goes, and nothing is under way in this run: it ends now, unless another process goes on with it."""
-        if not self._outlives_us(run):
+        if self._restarts(run):
+            run.writer.let_go()
+        elif not self._outlives_us(run):
             run.interrupt()
 
     def _outlives_us(self, run: Run) -> bool:
         """Whether the run's source goes on elsewhere, and another process can take the log over."""
         return run.head.producer is not None and isinstance(self.store, Leasing)
 
+    def _restarts(self, run: Run) -> bool:
+        """Whether another worker begins the run again."""
+        work = run.head.work
+        return work is not None and work.restart and isinstance(self.store, Leasing)
+
     async def _leave(self) -> None:
         """End all tasks, and leave those behind that do not end."""
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            _, stuck = await asyncio.wait(tasks, timeout=LEAVE_TIMEOUT)
-            if stuck:
-                log.warning("tidelog: %d tasks do not end and are left behind: %s", len(stuck), stuck)
+        await self._tasks.end()
         ending = [live.run.done for live in self._live.values() if live.run.outcome is not None]
         if ending:  # the sources of these closed late: their endings are on their way to the store
             await asyncio.wait(ending, timeout=LEAVE_TIMEOUT)
-
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._reaped)
 
     def _spawn_if_open(self, work: Coroutine[Any, Any, Any]) -> None:
         """For timers and viewers, which may come after the end."""
@@ -392,8 +398,3 @@ class Runner:
             work.close()
         else:
             self._spawn(work)
-
-    def _reaped(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("tidelog: a background task failed", exc_info=error)

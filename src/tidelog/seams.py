@@ -1,9 +1,12 @@
-"""The four seams: what a source, a dialect, a framing and a store must do. A leaf is one file and one row in `registry`."""
+"""The five seams: what a source, a dialect, a framing, a store and a carrier must do.
+
+A leaf is one file and one row in `registry`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
@@ -294,4 +297,57 @@ class Leasing(Parking, Protocol):
 
         As exact as `orphans` is called often.
         """
+        ...
+
+
+class Carrier(Protocol):
+    """Somebody's job queue, which carries the ids of runs to workers. A job may be delivered twice, late or never."""
+
+    @property
+    def here(self) -> bool:
+        """Whether this process takes jobs: it is a worker of the queue."""
+        ...
+
+    def __init__(self, queue: Any, jobs: Jobs) -> None:
+        """Declares the job at the queue, which is an object of the library's."""
+        ...
+
+    async def start(self) -> None:
+        """Connect. In processes that are no workers."""
+        ...
+
+    async def aclose(self) -> None:
+        """Undo `start`."""
+        ...
+
+    async def send(self, run: str) -> None:
+        """Have some worker call `Jobs.work` with this run. Raises whatever the library raises."""
+        ...
+
+
+class Jobs(Protocol):
+    """What a job does, and what its worker begins and ends with."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether this process, which has no loop of its own, has begun with `call`."""
+        ...
+
+    def call(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it, and wait for it in this thread: on the application's loop, else on one in a thread of its own.
+
+        Whatever is raised in this thread meanwhile cancels it.
+        """
+        ...
+
+    async def ready(self) -> None:
+        """Begin, before the first job; once more is no error."""
+        ...
+
+    async def work(self, run: str) -> None:
+        """Take the run, and return once it has ended or was parked: at once where it is at work already, or has ended."""
+        ...
+
+    async def shut(self) -> None:
+        """The worker goes: what is at work ends, or is handed on."""
         ...

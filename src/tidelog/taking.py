@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from tidelog import events as e
 from tidelog import head as heads
+from tidelog.admission import Claim
 from tidelog.attempts import ATTEMPTS
 from tidelog.endings import OnEnd
 from tidelog.errors import Conflict
@@ -37,6 +38,12 @@ class Again(NamedTuple):
     attempts: int = ATTEMPTS
     on_end: OnEnd | None = None
     park_after: float = PARK_AFTER
+    partial: str = ""
+    """The text of the run that this one continues, which is not in its log yet."""
+    claim: Claim | None = None
+    """The slot that it has; None: it was let in long ago, and counts without asking anew."""
+    first: bool = False
+    """Nobody had begun with it."""
 
 
 async def take(store: Parking, tail: Tail, head: Head, written: Written, events: Sequence[e.Event]) -> Taken:

@@ -27,14 +27,13 @@ from tidelog.admission import (
 from tidelog.auth import Authorize, Identify
 from tidelog.endings import OnEnd
 from tidelog.errors import InvalidRequest, Refused
+from tidelog.head import Work
 from tidelog.keeper import LEASE_PATIENCE, RETENTION, Keeper
 from tidelog.launch import Launch
 from tidelog.limits import Limits
 from tidelog.memory import Marks
 from tidelog.progress import TASK
-from tidelog.questions import Answer
-from tidelog.reentry import Resume
-from tidelog.run import Opener, Run, current
+from tidelog.run import Run, current
 from tidelog.runner import Runner
 from tidelog.server.access import Access
 from tidelog.server.asks import AskArgs, ask, ask_blocking
@@ -45,7 +44,7 @@ from tidelog.server.foreign import Foreign
 from tidelog.server.links import Links
 from tidelog.server.metrics import Metrics
 from tidelog.server.openapi import extend
-from tidelog.server.options import CancelAfter, OptionArgs, Options, check_repeatable, make_options
+from tidelog.server.options import CancelAfter, On, OptionArgs, Options, RunArgs, make_options
 from tidelog.server.response import TideResponse
 from tidelog.server.routes import Routes
 from tidelog.server.said import Said
@@ -53,6 +52,7 @@ from tidelog.server.status import CHALLENGE
 from tidelog.server.stop import on_signal
 from tidelog.server.tracing import Tracing
 from tidelog.server.view import ViewSettings
+from tidelog.server.working import Sent, Working
 from tidelog.sources.iterators import THREADS, Iterators, emit_from_thread
 from tidelog.transports.deliver import HEARTBEAT, SEND_TIMEOUT
 
@@ -69,7 +69,7 @@ DEFAULT_STORE: Final = "sqlite:///tidelog.db"
 DRAIN_TIMEOUT: Final = 10.0
 
 
-class Tidelog(Foreign):
+class Tidelog(Foreign, Working):
     """Durable, resumable streams for one application.
 
     `store` is a URL: `memory:` or `sqlite:///file.db`; without it `TIDELOG_STORE` counts. `principal` tells who asks; every run
@@ -79,7 +79,8 @@ class Tidelog(Foreign):
     those that the app's CORS settings allow. `retention` (seconds, None: for ever) counts from the end of a run. Other times are
     in seconds; limits of runs are those of `tidelog.Limits`. `on_end` hears of the ending of every run of this process, and of
     those that it ends for processes that died. Runs and views are traced by `tracer_provider`, or by OpenTelemetry's global
-    provider where the application has set one.
+    provider where the application has set one. `worker` is a job queue for runs with `on="worker"`: a taskiq broker, or a
+    Celery application.
 
     `max_runs` and `max_viewers` bound what this process has at once, and what one principal has of that; each process counts its
     own. Runs over their limit wait in a queue of `queue` for `queue_timeout`, with their log open. `memory_marks` are two numbers
@@ -96,6 +97,7 @@ class Tidelog(Foreign):
         origins: Collection[str] = (),
         limits: Limits = Limits(),
         retention: float | None = RETENTION,
+        worker: Any = None,
         drain_timeout: float = DRAIN_TIMEOUT,
         heartbeat: float = HEARTBEAT,
         send_timeout: float = SEND_TIMEOUT,
@@ -132,6 +134,7 @@ class Tidelog(Foreign):
         self.metrics = Metrics(self, tracing).add_to(self.router)
         self._sources = Iterators(threads)
         self._starting: asyncio.Task[None] | None = None
+        Working.__init__(self, worker)
 
     @overload
     def stream(self, function: Callable[P, Any], /) -> Callable[P, Awaitable[Response]]: ...
@@ -151,15 +154,19 @@ class Tidelog(Foreign):
         Raises `TypeError` for parameters that belong to the request (`Request`, `UploadFile`, `BackgroundTasks`): see `response`.
         """
         made = make_options(self.limits, options)
-        if made.resume is not None:
+        if made.resume is not None and made.on == "here":
             self._declare(made.resume, made)
 
         def decorate(function: Callable[..., Any]) -> Any:
             self.functions.add(function)
             said = Said(function, message) if message is not None else None
+            declared = self._on_worker(function, options) if made.on == "worker" else None
 
             def respond(work: Callable[[], Any], /, *, body: bytes | None, given: dict[str, Any]) -> TideResponse:
-                return self._respond(work, made, body=body, said=said.of(given) if said is not None else None)
+                what = partial(self._work, declared, made, given=given) if declared is not None else None
+                return self._respond(
+                    work, made, body=body, said=said.of(given) if said is not None else None, what=what
+                )
 
             return endpoint(function, respond)
 
@@ -179,39 +186,55 @@ class Tidelog(Foreign):
         `on_end`, `resume`, `park_after`, and the limits of a run.
         """
         body: bytes | None = getattr(request, "_body", None) if request is not None else None
-        return self._respond(work, make_options(self.limits, options), body=body, thread=thread, said=message)
+        what, made = self._elsewhere(work, options)
+        return self._respond(work, made, body=body, thread=thread, said=message, what=what)
+
+    @overload
+    async def start(
+        self, work: Any, /, *, on: Literal["here"] = "here", thread: str | None = None, principal: str | None = None,
+        message: str | None = None, **options: Unpack[RunArgs],
+    ) -> Run: ...  # fmt: skip
+
+    @overload
+    async def start(
+        self, work: Any, /, *, on: Literal["worker"], thread: str | None = None, principal: str | None = None,
+        message: str | None = None, **options: Unpack[RunArgs],
+    ) -> Sent: ...  # fmt: skip
 
     async def start(
-        self, work: Any, /, *, thread: str | None = None, principal: str | None = None, message: str | None = None,
-        **options: Unpack[OptionArgs],
-    ) -> Run:  # fmt: skip
+        self, work: Any, /, *, on: On = "here", thread: str | None = None, principal: str | None = None,
+        message: str | None = None, **options: Unpack[RunArgs],
+    ) -> Run | Sent:  # fmt: skip
         """Start a run outside a request; `work` is as for `response`. Its `id` names it, `await run.wait()` waits for its end.
 
         Raises `Mismatch` (`thread_busy`) for a thread in which another run is at work, `Overloaded` where there is no room.
         """
         await self.ready()
-        made = make_options(self.limits, options)
-        if made.max_runs is not None:
+        what, made = self._elsewhere(work, {**options, "on": on})
+        if what is None and made.max_runs is not None:
             raise TypeError("max_runs counts the runs of an endpoint, and tide.start() has none.")
         leave = made.on_leave.seconds if isinstance(made.on_leave, CancelAfter) else None
-        check_repeatable(work, made)
         launch = Launch(
-            self._sources.opener(work), thread, principal or None, cancel_after=leave, limits=made.limits, said=message,
+            self._opener(work, made, what), thread, principal or None, cancel_after=leave, limits=made.limits, said=message,
             concurrent=made.concurrent, attempts=made.attempts, on_end=made.on_end, park_after=made.park_after,
             resume=None if made.resume is None else self.runner.resumes.name(made.resume),
+            work=None if what is None else what(),
         )  # fmt: skip
         launched = await self.runner.launch(launch)
-        assert launched.run is not None
-        return launched.run
+        return launched.run or Sent(launched.id, launched.thread, self.runner)
 
     def writer(
-        self, *, thread: str | None = None, principal: str | None = None, message: str | None = None,
+        self, *, run: str | None = None, thread: str | None = None, principal: str | None = None, message: str | None = None,
         **options: Unpack[OptionArgs],
     ) -> Beside:  # fmt: skip
         """A run that a thread of this process writes in a `with` block: arguments are those of `start`.
 
-        Other processes, and other machines, use `tidelog.client.connect`. Raises `InvalidRequest` before the application started.
+        `run` is the id of one that was reserved (`reserve`), which the block takes: for jobs of a queue, whose process needs no
+        application. Else raises `InvalidRequest` before the application started. What has no access to the store uses
+        `tidelog.client.connect`.
         """
+        if run is not None:
+            return self._writes(run, options)
         if self._starting is None:
             raise InvalidRequest("tide.writer() needs the application to run.")
         start = partial(self.start, thread=thread, principal=principal, message=message, **options)
@@ -329,20 +352,11 @@ class Tidelog(Foreign):
         """
         current_run().progress(done, total, note, task=task)
 
-    async def ready(self) -> None:
-        """Start the store and the runner, once."""
-        if self._starting is None:
-            self._starting = asyncio.get_running_loop().create_task(self.runner.start())
-        if not self._starting.done():
-            await asyncio.shield(self._starting)
-        elif self._starting.exception() is not None:
-            failed, self._starting = self._starting, None
-            failed.result()
-
     async def aclose(self) -> None:
         """Drain for up to `drain_timeout`, end what still runs as `interrupted`, close the store."""
         if self._starting is not None:
             await self.runner.aclose(self.drain_timeout)
+            await self._close_carrier()
         self._sources.close()
 
     async def principal_of(self, request: Request) -> str | None:
@@ -356,25 +370,13 @@ class Tidelog(Foreign):
             raise HTTPException(401, refused.message, {"WWW-Authenticate": CHALLENGE}) from None
 
     def _respond(
-        self, work: Any, options: Options, *, body: bytes | None, thread: str | None = None, said: str | None
-    ) -> TideResponse:
-        check_repeatable(work, options)
+        self, work: Any, options: Options, *, body: bytes | None, thread: str | None = None, said: str | None,
+        what: Callable[[], Work] | None,
+    ) -> TideResponse:  # fmt: skip
         if options.resume is not None:
             self.runner.resumes.name(options.resume)
-        return TideResponse(self, self._sources.opener(work), options, body=body, thread=thread, said=said)
-
-    def _resumes(self, function: F, /, *, on_end: OnEnd | None) -> F:
-        self._declare(function, make_options(self.limits, {"on_end": on_end}))
-        return function
-
-    def _declare(self, function: Callable[..., Any], options: Options) -> None:
-        """Know who goes on with parked runs."""
-
-        def opener(state: Any, answer: Answer) -> Opener:
-            return self._sources.opener(partial(function, state, answer))
-
-        resume = Resume(opener, options.limits, options.attempts, options.on_end, options.park_after)
-        self.runner.resumes.declare(function, resume)
+        opener = self._opener(work, options, what)
+        return TideResponse(self, opener, options, body=body, thread=thread, said=said, work=what)
 
     @asynccontextmanager
     async def _lifespan(self, app: Any) -> AsyncIterator[None]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple, TypedDict, get_args
 
 from tidelog.attempts import ATTEMPTS
+from tidelog.elsewhere import WORKER_TIMEOUT
 from tidelog.endings import OnEnd
 from tidelog.errors import InvalidRequest
 from tidelog.limits import Limits
@@ -14,6 +15,8 @@ from tidelog.questions import PARK_AFTER
 
 Default = Literal["sse", "text", "json", "auto", "async"]
 OnLeave = Literal["continue"]
+On = Literal["here", "worker"]
+OnInterrupt = Literal["end", "restart"]
 
 STATUS_HOLD: Final = 5.0
 AUTO_HOLD: Final = 1.0
@@ -70,10 +73,18 @@ class Options(NamedTuple):
     """
     park_after: float = PARK_AFTER
     """Seconds for which a question is waited for with the source open, before a run with `resume` is parked."""
+    on: On = "here"
+    """Where the source is opened: in this process, or by a worker of the job queue (`Tidelog(worker=)`), which owns the run."""
+    on_interrupt: OnInterrupt = "end"
+    """What becomes of a run whose worker dies: it ends, or is begun again by another one, up to 3 times. It is the same run as
+    long as nothing but progress was said; else it ends as `interrupted`, and a new run in its thread takes its place.
+    """
+    worker_timeout: float = WORKER_TIMEOUT
+    """Seconds for which a run may wait for a worker; then it ends as `failed` (`overloaded`)."""
 
 
-class OptionArgs(TypedDict, total=False):
-    """`Options`, and the limits of a run beside them, as keyword arguments of `tide.stream` and `tide.response`."""
+class RunArgs(TypedDict, total=False):
+    """`Options`, and the limits of a run beside them, as keyword arguments: all but `on`."""
 
     default: Default
     dialect: str
@@ -88,6 +99,8 @@ class OptionArgs(TypedDict, total=False):
     on_end: OnEnd | None
     resume: Callable[..., Any] | None
     park_after: float
+    on_interrupt: OnInterrupt
+    worker_timeout: float
     first_event_timeout: float
     gap_timeout: float
     total_timeout: float
@@ -97,6 +110,12 @@ class OptionArgs(TypedDict, total=False):
     max_run_bytes: int
     max_run_records: int
     lockstep: int | None
+
+
+class OptionArgs(RunArgs, total=False):
+    """Those of `tide.stream` and `tide.response`."""
+
+    on: On
 
 
 def make_options(limits: Limits, args: OptionArgs) -> Options:
@@ -117,6 +136,15 @@ def make_options(limits: Limits, args: OptionArgs) -> Options:
         raise ValueError(
             "resume= parks a run, and then nobody counts its viewers: not with cancel_after() or lockstep=."
         )
+    for name, kind in (("on", On), ("on_interrupt", OnInterrupt)):
+        if getattr(options, name) not in get_args(kind):
+            raise ValueError(f"{name}={getattr(options, name)!r} is none of {', '.join(get_args(kind))}.")
+    if options.on == "here" and (options.on_interrupt, options.worker_timeout) != ("end", WORKER_TIMEOUT):
+        raise ValueError('on_interrupt= and worker_timeout= are for on="worker".')
+    if options.on == "worker" and options.limits.lockstep is not None:
+        raise ValueError('lockstep= waits for viewers beside the source: not with on="worker".')
+    if not options.worker_timeout > 0:
+        raise ValueError(f"worker_timeout={options.worker_timeout!r} is no time.")
     if not options.park_after >= 0:
         raise ValueError(f"park_after={options.park_after!r} is no time of 0 seconds or more.")
     if not 1 <= options.attempts <= MOST_ATTEMPTS:

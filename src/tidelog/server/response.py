@@ -22,7 +22,7 @@ from tidelog.asking import head_of
 from tidelog.attempts import of_the_run
 from tidelog.cursor import Cursor, check_position
 from tidelog.errors import Gone, InvalidRequest, NotFound, TidelogError, TooLarge
-from tidelog.head import Head, StoredRequest
+from tidelog.head import Head, StoredRequest, Work
 from tidelog.launch import Launch, Launched
 from tidelog.limits import Limits
 from tidelog.log import RUN_ID, Position, Record, run_log
@@ -79,13 +79,14 @@ class Edge(Protocol):
 
 
 class TideResponse(Response):
-    """A Starlette response that starts a run. `opener` opens its source; `body` is the request's JSON text, if it is known;
-    `said` is what the user said.
+    """A Starlette response that starts a run. `opener` opens its source, or a worker does what `work` tells; `body` is the
+    request's JSON text, if it is known; `said` is what the user said.
     """
 
     def __init__(
         self, edge: Edge, opener: Opener, options: Options, *,
         body: bytes | None = None, thread: str | None = None, said: str | None = None,
+        work: Callable[[], Work] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self._edge = edge
@@ -94,6 +95,7 @@ class TideResponse(Response):
         self._body = body
         self._thread = thread
         self._said = said
+        self._work = work
         self.extra_headers: list[tuple[str, str]] = []
         """What dependencies set beside the answer's own headers."""
         del self.headers["content-length"]
@@ -166,7 +168,7 @@ class TideResponse(Response):
             said=self._said, concurrent=options.concurrent, attempts=options.attempts, on_end=options.on_end,
             endpoint=scope.get("endpoint") or route_of(scope), max_runs=options.max_runs,
             resume=None if options.resume is None else self._edge.runner.resumes.name(options.resume),
-            park_after=options.park_after,
+            park_after=options.park_after, work=self._work() if self._work is not None else None,
         )  # fmt: skip
         if repeat is not None:
             old, again = repeat.head, repeat.mode == "continue"

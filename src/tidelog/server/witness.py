@@ -26,11 +26,11 @@ GAPS: Final = 128
 
 
 class Started(NamedTuple):
-    """A run that was started. `route` is a template; `stored`: seconds until its first record was stored."""
+    """A run that was started. `route` is a template; `stored`: seconds until its first record was stored, if that was here."""
 
     head: Head
     route: str
-    stored: float
+    stored: float | None
 
 
 class Ended(NamedTuple):
@@ -98,7 +98,8 @@ class Witness:
         """Implements `runner.Observer`."""
         bell = self._runner.store.changed(run_log(run.id))
         seen = self.live[run.id] = Seen(run, self._templates.of(run.head.route), bell, self._first_event)
-        fact = Started(run.head, seen.route, max(0.0, time.time() - run.head.created))
+        stored = max(0.0, time.time() - run.head.created) if run.head.work is None else None
+        fact = Started(run.head, seen.route, stored)
         for listener in self._listeners:
             listener.started(fact)
 

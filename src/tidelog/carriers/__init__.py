@@ -1,0 +1,1 @@
+"""Job queues that carry the ids of runs to workers."""

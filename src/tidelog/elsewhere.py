@@ -1,0 +1,259 @@
+"""Work elsewhere: a run is opened here, parked as queued, and only its id goes through somebody's job queue to a worker.
+
+The tricky rule first. The queue is trusted with nothing: a job may come twice, late or never. What is true of a run is in its
+log: a worker that takes it raises the epoch, whoever comes second finds the lease or the ending, and a run that nobody has
+taken in time ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import Any, Final
+
+import msgspec
+
+from tidelog import control, threads
+from tidelog import events as e
+from tidelog import head as heads
+from tidelog.admission import Admission, Claim
+from tidelog.attempts import TASK
+from tidelog.declared import Functions
+from tidelog.errors import Conflict, Gone, Overloaded, StoreError
+from tidelog.head import Head, Work
+from tidelog.keeper import RETRY_ENDING, Keeper
+from tidelog.launch import Launch, Launched
+from tidelog.log import Lease, Tail, control_log, run_log
+from tidelog.opening import Opened, open_run
+from tidelog.replay import replay
+from tidelog.seams import Carrier, Parking, Store
+from tidelog.source import Opener
+from tidelog.taking import number
+from tidelog.tasks import Tasks
+
+log = logging.getLogger("tidelog")
+
+WORK_BYTES: Final = 256 * 1024
+"""The most that the arguments of a function may take, which stand in the head of its run."""
+WORKER_TIMEOUT: Final = 3600.0
+"""Seconds for which a run may wait for a worker."""
+RESTARTS: Final = 3
+"""How often a run is begun again whose worker died: its work may be what killed it."""
+SEND_TIMEOUT: Final = 5.0
+"""Seconds for which a job queue that does not answer is waited for."""
+
+
+def work(name: str | None, args: Any, *, restart: bool = False, patience: float = WORKER_TIMEOUT) -> Work:
+    """What a worker is to do, from now on."""
+    return Work(name, args, patience, time.time() + patience, restart)
+
+
+class Elsewhere:
+    """Hands runs on to workers, again where one died, and lets a worker in. `carrier` None: there is no job queue."""
+
+    def __init__(self, store: Store, keeper: Keeper, admission: Admission, tasks: Tasks) -> None:
+        self.carrier: Carrier | None = None
+        self.functions = Functions('on="worker"', "@tide.on_worker")
+        self.owner = ""
+        """The process, as the store knows it."""
+        self._store = store
+        self._keeper = keeper
+        self._admission = admission
+        self._tasks = tasks
+        self._waiting: set[asyncio.Future[bool]] = set()
+        self._going = False
+
+    async def hand_on(self, launch: Launch, claim: Claim | None) -> Launched:
+        """Open the run's log, park it, and send its id to a worker. `claim` is kept until one has taken it.
+
+        Raises what `open_run` raises, `StoreError`, and `Overloaded` where the queue does not take it: then there is no run.
+        """
+        opened = await open_run(self._store, launch)
+        if isinstance(opened, Head):
+            return Launched(opened.run, opened.thread, None, True)
+        head = opened.head
+        if claim is not None and claim.refused is not None:  # its key was used by nobody, so that it is one more run
+            await self._store.drop(run_log(head.run))
+            raise claim.refused
+        await self._park(opened)
+        if launch.thread is None:
+            with contextlib.suppress(StoreError):
+                await threads.add(self._store, head.thread, head.principal, threads.entry_of(head))
+        if launch.of is not None and launch.mode is not None:
+            succeeded = control.encode(control.Succeeded(by=head.run, mode=launch.mode))
+            self._tasks.spawn(self._store.post(control_log(launch.of), succeeded))
+        if claim is not None:
+            _Waiting(self._store, head, claim, self._tasks)
+        if not await self.send(head.run, head.work):
+            await self._store.drop(run_log(head.run))
+            raise Overloaded("The job queue cannot be reached.", reason="job_queue")
+        return Launched(head.run, head.thread, None, False)
+
+    async def send(self, run: str, what: Work | None) -> bool:
+        """Send the run to a worker; whether the queue took it. A run without a function is sent by whoever opened it."""
+        if what is None or what.name is None:
+            return True
+        try:
+            if self.carrier is None:
+                raise RuntimeError("this Tidelog has no worker=")
+            async with asyncio.timeout(SEND_TIMEOUT):
+                await self.carrier.send(run)
+        except Exception as error:
+            log.error("run %s: the job queue did not take it: %r", run, error)
+            return False
+        return True
+
+    async def pass_on(self, run: str, what: Work | None) -> None:
+        """This worker goes: another one is to have its job. The job of a queue in memory has nobody else to go to."""
+        if self.carrier is not None and self.carrier.here:
+            await self.send(run, what)
+
+    async def slot(self, run: str) -> Claim | None:
+        """Wait until this process has room for a run that waits; None where there is none to take, or the process goes."""
+        while True:
+            tail = await self._store.tail(run_log(run))
+            head = heads.decode(tail.head) if tail is not None and not tail.ended and not tail.owner else None
+            if head is None or head.work is None:
+                return None
+            declared = self.functions.get(head.work.name)
+            most = declared.max_runs if declared is not None else None
+            try:
+                claim = self._admission.run(head.principal, endpoint=head.work.name, most=most)
+                if not self._going and await self._granted(claim):
+                    return claim
+            except Overloaded as full:
+                await asyncio.sleep(full.retry_after or RETRY_ENDING)
+                continue
+            claim.release()
+            await self.pass_on(run, head.work)
+            return None
+
+    async def _granted(self, claim: Claim) -> bool:
+        """Wait until it has its slots; False where the process goes before."""
+        if claim.state == "in":
+            return True
+        waits: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        claim.granted = lambda: None if waits.done() else waits.set_result(True)
+        self._waiting.add(waits)
+        try:
+            return await waits
+        except asyncio.CancelledError:
+            claim.release()
+            raise
+        finally:
+            self._waiting.discard(waits)
+
+    def close(self) -> None:
+        """The process goes: those that wait for a slot here are passed on."""
+        self._going = True
+        for waits in self._waiting:
+            if not waits.done():
+                waits.set_result(False)
+
+    async def again(self, tail: Tail, head: Head) -> None:
+        """A process died that had opened this run for a worker, or was that worker: have it begun, or begun again."""
+        assert head.work is not None and isinstance(self._store, Parking), "else it could not have been handed on"
+        if head.for_a_worker:  # it may be that nobody was sent
+            with contextlib.suppress(Conflict, Gone):
+                await self._store.take(run_log(head.run), tail.last, (), ended=False, due=head.due)
+                await self.send(head.run, head.work)
+            return
+        next_ = msgspec.structs.replace(
+            head.work, restarts=head.work.restarts + 1, until=time.time() + head.work.patience
+        )
+        written = await replay(self._store, run_log(head.run), heard=True)
+        if next_.restarts <= RESTARTS and not written.told:
+            await self._queue_again(tail, head, next_)
+            return
+        ours = await self._keeper.end_unowned(head.run, "interrupted", e.Error.of("interrupted"))
+        if ours and next_.restarts <= RESTARTS and next_.name is not None:
+            await self._follow(head, next_)
+
+    async def _queue_again(self, tail: Tail, head: Head, what: Work) -> None:
+        """Nothing was said that would be said twice: the same run waits for another worker."""
+        assert isinstance(self._store, Parking)
+        why = e.Error.of("interrupted").message
+        told = e.Progress(task=TASK, done=what.restarts + 1, total=RESTARTS + 1, note=why)
+        records = number(tail, tail.epoch + 1, (e.RunState(state="queued"), told))
+        now = msgspec.structs.replace(head, state="queued", position=None, questions=(), keeps=None, work=what)
+        with contextlib.suppress(Conflict, Gone):  # somebody else was first
+            await self._store.take(
+                run_log(head.run), tail.last, records, head=heads.encode(now), ended=False, due=now.due
+            )
+            log.warning("run %s: its worker is gone; it waits for another one", head.run)
+            await self.send(head.run, what)
+
+    async def _follow(self, head: Head, what: Work) -> None:
+        """A new run in the thread of one that has ended: it goes on where that was to go on, and else begins anew."""
+        try:
+            launched = await self.hand_on(await self._in_place_of(head, what), None)
+            log.warning("run %s: its worker is gone; run %s takes its place", head.run, launched.id)
+        except Exception as error:
+            log.warning("run %s: it could not be begun again: %r", head.run, error)
+
+    async def _in_place_of(self, head: Head, what: Work) -> Launch:
+        goes_on = head.mode == "continue"
+        entries = await threads.entries(self._store, head.thread, head.principal)
+        return Launch(
+            _nothing_here, head.thread, head.principal, head.route, head.request, cancel_after=head.cancel_after,
+            of=head.run, mode=head.mode if goes_on else "retry", message=head.message if goes_on else None,
+            said=head.said, resume=head.resume, work=what,
+            concurrent=any(entry.concurrent for entry in entries if entry.run == head.run),
+        )  # fmt: skip
+
+    async def _park(self, opened: Opened) -> None:
+        """Nobody's from here on. A log that stays ours is ended, as soon as that can be stored."""
+        run, store = opened.head.run, self._store
+        assert isinstance(store, Parking), "else nobody hands a run on"
+        try:
+            if opened.unjoined is not None:
+                raise opened.unjoined
+            await store.park(run_log(run), 2, lease=Lease(self.owner), due=opened.head.due)
+        except StoreError:
+            error = e.Error.of("store_unavailable")
+            self._tasks.spawn(self._keeper.end_owed(run, error, lease=Lease(self.owner)))
+            raise
+
+
+class _Waiting:
+    """A run that was handed on, and the claim that it keeps until a worker has taken it, or it has ended."""
+
+    def __init__(self, store: Store, head: Head, claim: Claim, tasks: Tasks) -> None:
+        self._store = store
+        self._log = run_log(head.run)
+        self._claim = claim
+        self._tasks = tasks
+        claim.kept_by = head.run
+        self._rang = self._ring  # one object, so that it can be taken back
+        self._bell = store.changed(self._log)
+        self._bell.add(self._rang)
+        assert head.work is not None
+        self._timer = asyncio.get_running_loop().call_later(head.work.patience, self._release)
+
+    def _ring(self) -> None:
+        self._tasks.spawn(self._look())
+
+    async def _look(self) -> None:
+        try:
+            tail = await self._store.tail(self._log)
+        except Gone:
+            tail = None
+        except StoreError:
+            return  # until it rings again, or it is time
+        if tail is None or tail.owner or tail.ended:
+            self._release()
+
+    def _release(self) -> None:
+        self._bell.discard(self._rang)
+        self._timer.cancel()
+        self._claim.release()
+
+
+def _nothing_here() -> Any:
+    raise AssertionError("a run that was handed on is opened by whoever takes it")
+
+
+nothing_here: Final[Opener] = _nothing_here
+"""The opener of a run that is to be handed on."""

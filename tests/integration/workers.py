@@ -1,0 +1,116 @@
+"""A web process and real workers of a job queue, on a real Redis. Files that use it import its fixtures."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from tests.redis_server import RedisServer, redis_server
+
+from tidelog.testing import Process, serve_process
+
+ROOT = Path(__file__).parents[2]
+LONG = 30.0
+QUEUES = ("taskiq", "celery")
+LEASE = 1.0
+"""Seconds after which a process is dead that does not beat."""
+
+
+class Works:
+    """Starts processes of the application `worked`, and asks its web process."""
+
+    def __init__(self, queue: str, redis: RedisServer, folder: Path, store: str, stack: ExitStack) -> None:
+        self.queue = queue
+        self.folder = folder
+        self._stack = stack
+        self._env = {
+            "WORK_QUEUE": queue, "WORK_REDIS": redis.url, "WORK_FOLDER": str(folder), "WORK_STORE": store,
+            "WORK_PATIENCE": str(LEASE),
+        }  # fmt: skip
+        self.web = stack.enter_context(serve_process("tests.integration.worked:app", cwd=ROOT, env=self._env))
+        self.url = self.web.url
+
+    def worker(self, *more: str) -> Process:
+        """A worker with three processes (Celery), or one (taskiq). It takes jobs once it has connected, some time later."""
+        command = {
+            "taskiq": ["-m", "taskiq", "worker", "tests.integration.worked:broker", "--workers", "1"],
+            "celery": ["-m", "celery", "-A", "tests.integration.worked:celery", "worker", "--pool", "prefork", "-c", "3",
+                       "--without-gossip", "--without-mingle"],
+        }[self.queue]  # fmt: skip
+        output = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
+        started = subprocess.Popen(
+            [sys.executable, *command, *more], cwd=ROOT, env={**os.environ, **self._env},
+            stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        return self._stack.enter_context(Process(started, "", output))
+
+    def post(self, path: str, **more: Any) -> httpx2.Response:
+        return httpx2.post(self.url + path, timeout=LONG, trust_env=False, **more)
+
+    def start(self, path: str, method: str = "POST", **params: Any) -> str:
+        """Start a run that nobody watches; its id."""
+        headers = {"Prefer": "respond-async"}
+        answer = httpx2.request(method, self.url + path, params=params, headers=headers, timeout=LONG, trust_env=False)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["run"])
+
+    def state(self, run: str) -> dict[str, Any]:
+        found: dict[str, Any] = httpx2.get(f"{self.url}/runs/{run}", timeout=LONG, trust_env=False).json()
+        return found
+
+    def text(self, run: str) -> str:
+        found: str = httpx2.get(f"{self.url}/runs/{run}/transcript", timeout=LONG, trust_env=False).json()["text"]
+        return found
+
+    def ended(self, run: str) -> dict[str, Any]:
+        """The state of the run once it has ended."""
+        until(lambda: self.state(run)["state"] == "ended")
+        return self.state(run)
+
+    def notes(self, run: str, what: str = "") -> list[int]:
+        """The processes that noted this for the run."""
+        try:
+            lines = (self.folder / run).read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        return [int(line.split()[1]) for line in lines if line.startswith(what)]
+
+    def open_gate(self, name: str) -> None:
+        (self.folder / f"gate-{name}").touch()
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Ask until it is true."""
+    limit = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < limit, "never"
+        time.sleep(0.02)
+
+
+@contextmanager
+def works(queue: str, redis: RedisServer, folder: Path, store: str | None = None) -> Iterator[Works]:
+    """All of its processes are killed at the end."""
+    with ExitStack() as stack:
+        yield Works(queue, redis, folder, store or f"{redis.url}?beat=0.1", stack)
+
+
+@pytest.fixture(scope="session", params=QUEUES)
+def queue(request: pytest.FixtureRequest) -> str:
+    """The name of a job queue."""
+    return str(request.param)
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    """For logs and jobs."""
+    with redis_server() as found:
+        yield found
