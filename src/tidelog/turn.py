@@ -8,14 +8,14 @@ from collections.abc import Callable
 from time import thread_time
 from typing import Final
 
-TICK: Final = 0.004
+TICK: Final = 0.003
 """Seconds between ticks: what is due between two is done at the later one."""
 SAMPLE: Final = 0.2
 """Seconds between two looks at the load."""
 CALM: Final = 0.1
 BUSY: Final = 0.3
 """The share of its time for which the loop works: up to CALM windows are as they are asked for, from BUSY on they are WIDEST."""
-WIDEST: Final = 2.0
+WIDEST: Final = 1.75
 """Times the window that is asked for."""
 
 log = logging.getLogger("tidelog")
