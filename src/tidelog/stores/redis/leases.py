@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Container, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tidelog.errors import Conflict, Unavailable
 from tidelog.stores.redis import scripts
@@ -17,6 +17,9 @@ from tidelog.stores.redis.keys import Keys
 from tidelog.stores.redis.lane import Lane
 from tidelog.stores.redis.link import Link, call
 from tidelog.stores.redis.wire import Command
+
+AT_ONCE: Final = 256
+"""Logs that Redis is asked for at once."""
 
 
 class Seen(NamedTuple):
@@ -126,10 +129,10 @@ class Leases:
             was, due = await self._link.one("HMGET", self._keys.of(log).meta, "was", "due")
             if was is None and due is None:
                 raise Conflict(f"{log} is not to be taken")
-            owner = was.decode() if due is None else ""
+            return was.decode() if due is None else ""  # whoever fenced it has fenced the others with it
         if owner == self._owner and stray:
             await self.fence(owner, (log,))
-        elif owner:
+        else:
             await self.bury(owner)
         return owner
 
@@ -141,13 +144,16 @@ class Leases:
     async def _left_by(self, owner: str, beat: bytes) -> Sequence[str]:
         """The logs that a dead owner has left; an owner without any is forgotten."""
         names: list[str] = []
-        for held in await self._link.one("SMEMBERS", self._keys.held(owner)):
-            log = held.decode()
-            owned, was, ended = await self._link.one("HMGET", self._keys.of(log).meta, "owner", "was", "ended")
-            if (owned or was) == owner.encode() and ended != b"1":
-                names.append(log)
-            else:
-                await self._link.send([("SREM", self._keys.held(owner), log)])
+        others: list[str] = []
+        held = [log.decode() for log in await self._link.one("SMEMBERS", self._keys.held(owner))]
+        for start in range(0, len(held), AT_ONCE):
+            logs = held[start : start + AT_ONCE]
+            asked = [("HMGET", self._keys.of(log).meta, "owner", "was", "ended") for log in logs]
+            for log, (owned, was, ended) in zip(logs, await self._link.send(asked), strict=True):
+                left = (owned or was) == owner.encode() and ended != b"1"
+                (names if left else others).append(log)
+        if others:
+            await self._link.send([("SREM", self._keys.held(owner), *others)])
         if not names and await self._declare_dead(owner, beat):
             await self._link.send([("SREM", self._keys.owners, owner), ("DEL", self._keys.beat(owner))])
         return names
