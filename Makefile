@@ -1,5 +1,5 @@
 # Every target installs what it needs by itself, in .venv; nothing else is touched except that `make test`, run by root on
-# Debian, installs Chromium and Redis.
+# Debian, installs Chromium, Redis and nginx.
 
 # For `make serve`; what is not given is tidelog's own default: port 8000 on 127.0.0.1, and its own README and docs.
 PORT ?=
@@ -29,6 +29,7 @@ serve: .venv/.runtime ## starts tidelog; PORT=8000, HOST=127.0.0.1, DOCS=folder
 test: .venv/.everything ## every test; in a browser too, where there is one
 	@sh scripts/chromium.sh
 	@sh scripts/redis.sh
+	@sh scripts/nginx.sh
 	$(PYTEST) -n $(JOBS) --dist loadfile --durations 10 --durations-min 2 $(ARGS)
 
 install: .venv/.everything ## prepares .venv, with PYTHON=python3.11 or later
@@ -55,6 +56,7 @@ bench: .venv/.everything ## the figures, side by side with other servers
 soak: .venv/.everything ## the large counts of the tests
 	@sh scripts/chromium.sh
 	@sh scripts/redis.sh
+	@sh scripts/nginx.sh
 	SOAK=1 $(PYTEST) -m soak --timeout 3600 --durations 0 --durations-min 5 $(ARGS)
 
 screenshots: .venv/.everything ## the pictures in docs/images

@@ -51,3 +51,11 @@ async def paid(body: dict[str, Any]) -> AsyncIterator[str]:
     for word in ("It ", "costs ", "money."):
         yield word
         await asyncio.sleep(0.1)
+
+
+@app.get("/asks")
+@tide.stream
+async def asks() -> AsyncIterator[str]:
+    """Goes on with what a person says."""
+    yield "Shall I? "
+    yield f"You said {await tide.ask('Shall I?', options=['yes', 'no'])}."
