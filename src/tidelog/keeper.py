@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from math import inf
@@ -28,6 +29,8 @@ LEASE_PATIENCE: Final = 8.0
 """Seconds for which a process's lease must stand still before its runs are ended."""
 RETENTION: Final = 7 * 24 * 3600.0
 """Seconds for which ended runs are kept."""
+AT_ONCE: Final = 16
+"""Runs of dead processes that are settled at once."""
 EXPIRE_EVERY: Final = 600.0
 LOOK_EVERY: Final = 60.0
 """Seconds between two looks at every parked run, due or not: who answered one may have died before it was heard."""
@@ -76,10 +79,12 @@ class Keeper:
         """Settle what becomes of the runs of dead owners."""
         if not isinstance(self._store, Leasing):
             return
-        for name in await self._store.orphans(self._patience):
-            if name.startswith("run/"):
-                with _passing_over(name):
-                    await self._settle(name)
+        names = [name for name in await self._store.orphans(self._patience) if name.startswith("run/")]
+        random.shuffle(names)  # others have found them, too, and are best at work on other ones
+        for start in range(0, len(names), AT_ONCE):
+            settling = map(self._see_to, names[start : start + AT_ONCE])
+            for failed in filter(None, await asyncio.gather(*settling, return_exceptions=True)):
+                raise failed
 
     async def look(self, due: float) -> None:
         """Look at the parked runs that are due at this Unix time."""
@@ -122,6 +127,11 @@ class Keeper:
                 return await self.end_lost(run, error, lease=lease)
             except StoreError:
                 await asyncio.sleep(RETRY_ENDING)
+
+    async def _see_to(self, name: str) -> None:
+        """Settle it, unless nobody can read what it is."""
+        with _passing_over(name):
+            await self._settle(name)
 
     async def _settle(self, name: str) -> None:
         """What becomes of a dead owner's run: its producer goes on with it, a worker begins, or it is parked, or it ends."""
