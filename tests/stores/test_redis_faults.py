@@ -16,7 +16,7 @@ from tests.stores.redis_views import PATIENCE, comes_to, ending, epochs, read_to
 
 from tidelog.cursor import Cursor
 from tidelog.errors import Unavailable
-from tidelog.stores.redis import RedisStore, claims, nodes
+from tidelog.stores.redis import RedisStore, claims, hub, nodes
 from tidelog.testing import Gate, Script, Viewer, rebuild, serve, serve_process, transcript, watch
 from tidelog.testing.conformance import eventually, records, whole
 
@@ -276,3 +276,16 @@ async def test_numbers_of_posts_that_were_lost_are_not_given_again(
     assert await two.post("control/a", b"4") == 4
     assert [record.data for record in await cursor.next(PATIENCE)] == [b"4"]
     cursor.close()
+
+
+@pytest.mark.anyio
+async def test_whoever_reads_what_nobody_watches_any_more_waits_for_nobody(stores: tuple[RedisStore, RedisStore]) -> None:
+    """The watch ends before its channel is heard, and leaves nobody waiting for that."""
+    one, two = stores
+    await one.open("run/a", b"h", records=records(0, 1))
+    bell = two.changed("run/a")
+    reading = asyncio.create_task(two.read("run/a", 0))
+    await asyncio.sleep(0)  # it waits for the channel
+    del bell
+    async with asyncio.timeout(hub.READY_TIMEOUT / 2):
+        assert list((await reading).records) == records(0, 1)

@@ -85,6 +85,11 @@ class Watch(LogWindow):
         """Whether it has seen records that the log has not any more."""
         return self.stored > at.last or (self.epoch < at.lost_epoch and self.stored > at.lost)
 
+    def over(self) -> None:
+        """Nobody watches any more: nobody is to wait until it is heard."""
+        if not self.ready.done():
+            self.ready.set_result(None)
+
     def ring(self) -> None:
         """Wake all who watch."""
         bell = self.bell()
@@ -136,6 +141,8 @@ class Hub:
         watch = self._watches.get(channel)
         bell = watch.bell() if watch is not None else None
         if bell is None:
+            if watch is not None:
+                watch.over()
             bell = Bell()
             watch = self._watches[channel] = Watch(name, channel, bell)
             finalize(bell, self._leave, watch)
@@ -188,6 +195,7 @@ class Hub:
         """The log has lost records: whoever watches ends, and comes back to hear of it."""
         watch = self._watches.pop(channel, None)
         if watch is not None:
+            watch.over()
             self._deafen(watch)
             bell = watch.bell()
             if bell is not None:
@@ -205,6 +213,7 @@ class Hub:
             self._loop.call_soon_threadsafe(self._left, watch)
 
     def _left(self, watch: Watch) -> None:
+        watch.over()
         if self._watches.get(watch.channel) is watch:
             del self._watches[watch.channel]
             self._deafen(watch)
