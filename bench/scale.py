@@ -16,7 +16,7 @@ from typing import Any, Final
 from bench import machine
 from bench.scaling import measured
 from bench.scaling.measured import Load, Sample
-from bench.scaling.report import FAR, LASTS, SHARE, Figures, fitted, needs
+from bench.scaling.report import FAR, LASTS, SHARE, Figures, Needs, cell, fitted, needs
 from bench.scaling.simulation import Costs, Plan, simulate
 
 FITTED: Final = ((25, 10.0), (50, 10.0), (50, 20.0), (100, 10.0), (100, 20.0))
@@ -25,6 +25,7 @@ CHECKED: Final = (60, 15.0)
 """The same, in each of one, two and three processes."""
 ASKED: Final = ((1_000, 20.0), (10_000, 20.0), (100_000, 20.0), (1_000_000, 20.0), (1_000_000, 5.0))
 """Live runs, and events a second of each."""
+RATES: Final = (20.0, 5.0)
 
 
 def main() -> None:
@@ -37,12 +38,14 @@ def main() -> None:
     _print_costs(costs, figures)
     checked = [_check(number, base, costs, window) for number in (1, 2, 3)]
     _print_table("Checked: a share of a core, measured and foretold", checked)
-    asked = [_asked(runs, rate, costs, figures) for runs, rate in ASKED]
+    asked = [_asked(needs(runs, rate, costs, figures), figures) for runs, rate in ASKED]
     _print_table(
         f"Asked: threads below {SHARE:.0%} of a core; runs of {LASTS:.0f} s, {FAR:.0%} of viewers elsewhere", asked
     )
+    cells = [_asked(cell(rate, costs, figures), figures) for rate in RATES]
+    _print_table("The most that one Redis carries, with processes of its own", cells)
     if options.json:
-        found = {"costs": asdict(costs), "figures": asdict(figures), "checked": checked, "asked": asked}
+        found = {"costs": asdict(costs), "figures": asdict(figures), "checked": checked, "asked": asked, "cells": cells}
         options.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
@@ -97,12 +100,11 @@ def _check(processes: int, base: Sample, costs: Costs, window: float) -> dict[st
     }
 
 
-def _asked(runs: int, rate: float, costs: Costs, figures: Figures) -> dict[str, Any]:
-    found = needs(runs, rate, costs, figures)
-    per_second = runs * rate
+def _asked(found: Needs, figures: Figures) -> dict[str, Any]:
+    runs, per_second = found.runs, found.runs * found.rate
     return {
         "live runs": f"{runs:,}",
-        "events/s each": rate,
+        "events/s each": found.rate,
         "processes": f"{found.processes:,}",
         "shards": f"{found.shards:,}",
         "process": _percent(found.seen.process_share),

@@ -84,7 +84,7 @@ def needs(runs: int, rate: float, costs: Costs, figures: Figures) -> Needs:
     found = None
     for _ in range(TRIES):
         try:
-            seen = _cell(runs, rate, processes, shards, costs)
+            seen = _slice(runs, rate, processes, shards, costs)
         except ValueError:
             break
         process, shard = seen.process_share + beside[0] / processes, seen.shard_share + beside[1] / shards
@@ -100,7 +100,38 @@ def needs(runs: int, rate: float, costs: Costs, figures: Figures) -> Needs:
     return found
 
 
-def _cell(runs: int, rate: float, processes: int, shards: int, costs: Costs) -> Seen:
+def cell(rate: float, costs: Costs, figures: Figures, *, most: int = 12) -> Needs:
+    """The most live runs that one Redis carries with processes of its own, which share it with nobody."""
+    found = None
+    for processes in range(1, most + 1):
+        low, high = 0, 200_000
+        while high - low > max(20, low // 50):
+            runs = (low + high) // 2
+            seen = _loaded(runs, rate, processes, costs, figures)
+            low, high = (runs, high) if seen is not None else (low, runs)
+        seen = _loaded(low, rate, processes, costs, figures) if low else None
+        if seen is not None and (found is None or low > found.runs * 1.02):
+            found = Needs(low, rate, processes, 1, seen, connections_a_shard=processes * CONNECTIONS)
+    assert found is not None
+    return found
+
+
+def _loaded(runs: int, rate: float, processes: int, costs: Costs, figures: Figures) -> Seen | None:
+    """One Redis and these processes under so many runs; None where something is over its share."""
+    events, begun = runs * rate, runs / LASTS
+    process = (begun * figures.start_process + events * FAR * figures.far_process) / processes
+    shard = begun * figures.start_redis + events * FAR * figures.far_redis
+    if process + events * costs.event / processes > SHARE or shard + events * costs.record > SHARE:
+        return None
+    try:
+        seen = simulate(Plan(processes, runs, rate, seconds=max(0.4, min(2.0, 20_000 / events))), costs)
+    except ValueError:
+        return None
+    seen = Seen(process + seen.process_share, shard + seen.shard_share, seen.pieces, seen.events, seen.p50, seen.p99)
+    return seen if seen.process_share <= SHARE and seen.shard_share <= SHARE else None
+
+
+def _slice(runs: int, rate: float, processes: int, shards: int, costs: Costs) -> Seen:
     """A few of the processes and their part of the shards, under their part of the runs."""
     simulated = min(CELL, processes)
     part = max(1, round(shards * simulated / processes))

@@ -279,7 +279,9 @@ async def test_numbers_of_posts_that_were_lost_are_not_given_again(
 
 
 @pytest.mark.anyio
-async def test_whoever_reads_what_nobody_watches_any_more_waits_for_nobody(stores: tuple[RedisStore, RedisStore]) -> None:
+async def test_whoever_reads_what_nobody_watches_any_more_waits_for_nobody(
+    stores: tuple[RedisStore, RedisStore],
+) -> None:
     """The watch ends before its channel is heard, and leaves nobody waiting for that."""
     one, two = stores
     await one.open("run/a", b"h", records=records(0, 1))

@@ -1,14 +1,18 @@
-"""A process that died with many logs: what it costs the others to take them."""
+"""What becomes of logs that are left: many of a process that died, and one that is dropped while its end is noted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 from redis import Redis
 from tests.redis_server import redis_server
 
+from tidelog.log import Lease
 from tidelog.stores.redis import RedisStore
+from tidelog.stores.redis.wire import Command
 from tidelog.testing.conformance import eventually, records
 
 LOGS = 100
@@ -45,3 +49,26 @@ async def test_each_log_costs_the_same(asked: Redis) -> None:
     assert await other.orphans(PATIENCE) == []
     assert {(await other.tail(name)).owner for name in names} == {"other"}  # type: ignore[union-attr]
     await other.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_log_that_is_dropped_while_its_end_is_noted_leaves_nothing(asked: Redis) -> None:
+    store = RedisStore(f"redis://127.0.0.1:{asked.connection_pool.connection_kwargs['port']}/0")
+    await store.start("one")
+    await store.open("run/a", b"h", records=records(0, 1))
+    await store.append("run/a", 1, records(1, 1), Lease("one"), ended=True)
+    dropped, send = asyncio.Event(), store._link.send
+
+    async def late(commands: Sequence[Command]) -> list[Any]:
+        if commands[0][0] == "ZADD":
+            await dropped.wait()
+        return await send(commands)
+
+    store._link.send = late  # type: ignore[method-assign]
+    noting = asyncio.create_task(store._notes.write())
+    await asyncio.sleep(0)
+    await store.drop("run/a")
+    dropped.set()
+    await noting
+    await store.aclose()
+    assert asked.zcard(store._keys.ended) == 0

@@ -49,8 +49,9 @@ class Notes:
             await self._link.send(
                 [ended, expire], [("SREM", self._keys.held(self._owner), *notes), ("ZREM", self._keys.parked, *notes)]
             )
-            for log in notes:
-                self._ended.pop(log, None)
+            dropped = [log for log in notes if self._ended.pop(log, None) is None]
+            if dropped:  # meanwhile: who dropped them was perhaps first
+                await self._link.send([("ZREM", self._keys.ended, *dropped)])
 
     async def aclose(self) -> None:
         """Note what there is. What cannot be noted is kept until its keys expire."""
