@@ -13,14 +13,16 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from tests.conftest import count
+from tests.conftest import SOAK, count
 from tests.integration.browser import Browser, Question
 from tests.integration.crowd import check_kept, quantiles, state, until
 from tests.integration.fleet import Fleet, fleet
 from tests.redis_server import ON_DISK, RedisServer, redis_server
 
-EVERY = 2.0
+EVERY = count(1, 2)
 """Seconds between two kills."""
+PAUSE = 0.2 if SOAK else 0.05
+"""Seconds between two records of a run."""
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def test_redis_is_restarted_and_frozen_too(tmp_path: Path, redis: RedisServer) -
             redis.start()
         time.sleep(pause)
         redis.pause()
-        time.sleep(count(2, 10))
+        time.sleep(count(1, 10))
         redis.go_on()
         time.sleep(pause)
 
@@ -96,7 +98,7 @@ async def watched(found: Fleet, many: int, troubles: tuple[Trouble, ...]) -> lis
     leave, dice, numbers = asyncio.Event(), random.Random(3), numbered()
 
     def ask() -> str:
-        return f"/numbers?to={dice.randrange(20, 60)}&pause=0.2&merge=0&key=q{next(numbers)}"
+        return f"/numbers?to={dice.randrange(20, 60)}&pause={PAUSE}&merge=0&key=q{next(numbers)}"
 
     async with asyncio.TaskGroup() as group:
         browsers = [Browser(int(found.url.rpartition(":")[2]), leave, ask) for _ in range(many)]

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import warnings
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,19 @@ from tests.integration.crowd import launch, state, until
 
 from tidelog.server.app import DRAIN_TIMEOUT
 from tidelog.server.workers import GRACE
-from tidelog.testing import rebuild, serve_process, watch
+from tidelog.testing import Process, rebuild, serve_process, watch
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 CLUSTER = DEPLOY / "kubernetes"
 PATIENCE = 60.0
 GOES = DRAIN_TIMEOUT + GRACE
 """Seconds that a process needs at most to go."""
+
+
+@pytest.fixture(scope="module")
+def example() -> Iterator[Process]:
+    with serve_process("app:app", cwd=DEPLOY, env={"TIDELOG_STORE": "memory:"}) as found:
+        yield found
 
 
 def seconds(text: str) -> float:
@@ -115,15 +122,14 @@ class TestKubernetes:
             assert sleep == "sleep"
             assert pod["terminationGracePeriodSeconds"] > float(before) + GOES
 
-    def test_probes_ask_for_what_there_is(self) -> None:
-        with serve_process("app:app", cwd=DEPLOY, env={"TIDELOG_STORE": "memory:"}) as process:
-            asked = [
-                (name, one[name]["httpGet"]["path"])
-                for each in ours() for one in each["spec"]["template"]["spec"]["containers"]
-                for name in ("startupProbe", "readinessProbe", "livenessProbe") if name in one
-            ]  # fmt: skip
-            assert {("readinessProbe", "/readyz"), ("livenessProbe", "/healthz")} < set(asked)
-            assert {httpx2.get(process.url + path).status_code for _, path in asked} == {200}
+    def test_probes_ask_for_what_there_is(self, example: Process) -> None:
+        asked = [
+            (name, one[name]["httpGet"]["path"])
+            for each in ours() for one in each["spec"]["template"]["spec"]["containers"]
+            for name in ("startupProbe", "readinessProbe", "livenessProbe") if name in one
+        ]  # fmt: skip
+        assert {("readinessProbe", "/readyz"), ("livenessProbe", "/healthz")} < set(asked)
+        assert {httpx2.get(example.url + path).status_code for _, path in asked} == {200}
 
     def test_nothing_is_sticky(self) -> None:
         assert {each["spec"].get("sessionAffinity", "None") for each in everything("Service")} == {"None"}
@@ -149,11 +155,10 @@ class TestKubernetes:
         assert_keeps(redis["spec"]["template"]["spec"]["containers"][0]["args"])
 
 
-def test_the_example_is_served() -> None:
-    with serve_process("app:app", cwd=DEPLOY, env={"TIDELOG_STORE": "memory:"}) as process:
-        run = launch(process.url, "/report", chapters=1)
-        until(lambda: state(process.url, run)["state"] == "ended")
-        assert rebuild(watch(f"{process.url}/runs/{run}/events").rest()) == "Chapter 1 is written. "
+def test_the_example_is_served(example: Process) -> None:
+    run = launch(example.url, "/report", chapters=1)
+    until(lambda: state(example.url, run)["state"] == "ended")
+    assert rebuild(watch(f"{example.url}/runs/{run}/events").rest()) == "Chapter 1 is written. "
 
 
 def assert_keeps(command: list[str]) -> None:

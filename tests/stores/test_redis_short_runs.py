@@ -15,7 +15,7 @@ from tests.conftest import count
 from tests.redis_server import redis_server
 
 ROOT = Path(__file__).parents[2]
-RUNS = int(os.environ.get("SOAK_RUNS", "0")) or count(300, 100_000)
+RUNS = int(os.environ.get("SOAK_RUNS", "0")) or count(100, 100_000)
 """`SOAK_RUNS=1000000` takes an hour and a half of a core; what leaks a hundred bytes a run is seen long before."""
 SLACK_KIB = 8192 + RUNS // 50
 """Of memory: what an allocator keeps for itself, and twenty bytes a run."""
