@@ -125,6 +125,7 @@ def _print_costs(costs: Costs, figures: Figures) -> None:
         ("a piece of a flush, in its process", f"{costs.piece * 1e6:.1f} µs"),
         ("an event, in Redis", f"{costs.record * 1e6:.1f} µs"),
         ("a piece of a flush, in Redis", f"{costs.batch * 1e6:.1f} µs"),
+        ("a loop gathers for", f"{costs.gather * 1e3:.2f} ms"),
         ("a start and an end, in their process", f"{figures.start_process * 1e3:.2f} ms"),
         ("a start and an end, in Redis", f"{figures.start_redis * 1e3:.2f} ms, {figures.start_operations:.0f} operations"),
         ("an event at a viewer in another process, there", f"{figures.far_process * 1e6:.1f} µs"),

@@ -47,6 +47,7 @@ class Sample:
     """What was used, a second of the window; shares are of one core."""
 
     processes: int
+    runs: int  # in all
     events: float
     process_share: float  # of each, on average
     redis_share: float
@@ -193,6 +194,7 @@ def sample(
     window = sum(report["window_events"] for report in reports)
     return Sample(
         processes=processes,
+        runs=sum(report["streams"] for report in reports),
         events=window / took,
         process_share=(after.processes - before.processes) / took / processes,
         redis_share=(after.redis - before.redis) / took,

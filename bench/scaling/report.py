@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bench.scaling.measured import Sample
@@ -18,6 +18,8 @@ FAR: Final = 0.1
 CELL: Final = 4
 """Processes that are simulated of many."""
 TRIES: Final = 8
+GATHERS: Final = tuple(step / 4000 for step in range(21))
+"""Seconds for which a loop may gather: the one that explains best how many pieces it sends."""
 CONNECTIONS: Final = 4
 """Of a process to each shard, as a rule: one that stores, one that hears, and two that read."""
 
@@ -55,7 +57,17 @@ def fitted(samples: list[Sample], base: Sample) -> Costs:
     """The costs that explain these samples best; `base` is what runs cost that say nothing."""
     process = _two([(one.events, one.reads - base.reads, one.process_share - base.process_share) for one in samples])
     redis = _two([(one.events, one.reads - base.reads, one.redis_share - base.redis_share) for one in samples])
-    return Costs(event=process[0], piece=process[1], record=redis[0], batch=redis[1])
+    costs = Costs(event=process[0], piece=process[1], record=redis[0], batch=redis[1])
+    return min((replace(costs, gather=gather) for gather in GATHERS), key=lambda one: _off(one, samples, base))
+
+
+def _off(costs: Costs, samples: list[Sample], base: Sample) -> float:
+    """How far the simulation is from the pieces that were sent."""
+    found = 0.0
+    for one in samples:
+        plan = Plan(1, one.runs, one.events / one.runs, cores=2, seconds=2.0, waits=one.waits)
+        found += math.log(simulate(plan, costs).pieces / max(1.0, one.reads - base.reads)) ** 2
+    return found
 
 
 def _two(rows: list[tuple[float, float, float]]) -> tuple[float, float]:

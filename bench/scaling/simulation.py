@@ -21,12 +21,16 @@ NETWORK: Final = 50e-6
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds of CPU. `event` and `piece` are the process's, `record` and `batch` the shard's, for each event and each piece."""
+    """Seconds of CPU. `event` and `piece` are the process's, `record` and `batch` the shard's, for each event and each piece.
+
+    `gather` are seconds for which a loop has, on average, more events come before it sends the first: its timers go off together.
+    """
 
     event: float
     piece: float
     record: float
     batch: float
+    gather: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -207,7 +211,7 @@ class Simulation:
                 for shard, events in pieces.items():
                     self._send(process, self._shards[shard % self._plan.shards], events)
 
-            process.thread.do(cost, sent)
+            self._clock.at(self._clock.now + self._costs.gather, lambda: process.thread.do(cost, sent))
 
     def _send(self, process: Process, shard: Thread, events: list[float]) -> None:
         self._pieces += 1
