@@ -59,10 +59,10 @@ async def test_a_log_that_is_dropped_while_its_end_is_noted_leaves_nothing(asked
     await store.append("run/a", 1, records(1, 1), Lease("one"), ended=True)
     dropped, send = asyncio.Event(), store._link.send
 
-    async def late(commands: Sequence[Command]) -> list[Any]:
-        if commands[0][0] == "ZADD":
+    async def late(*stages: Sequence[Command]) -> list[Any]:
+        if stages[0][0][0] == "ZADD":
             await dropped.wait()
-        return await send(commands)
+        return await send(*stages)
 
     store._link.send = late  # type: ignore[method-assign]
     noting = asyncio.create_task(store._notes.write())
