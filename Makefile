@@ -71,7 +71,7 @@ format: .venv/.everything ## what `ruff` can mend by itself
 	$(BIN)/ruff format
 
 clean: ## removes what the other targets made, .venv too; never a database
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist bench/.venv bench/.build
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist bench/.venv bench/.node bench/.nginx bench/.build
 	find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # hatchling comes first, pinned like everything else: a build in isolation would fetch one of its own each time.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import build, machine, roster, table
+from bench.gates import summary
 from bench.launch import DidNotStart
 from bench.load import Unmeasurable
 from bench.reports import REPORTS
@@ -39,7 +40,7 @@ def main() -> None:
         _run(workload, servers, plan=plan, rounds=options.rounds or (1 if options.quick else ROUNDS))
         print(f"\n{table.render(workload, servers, plan.results)}", flush=True)
     if workloads:
-        print(f"\n{_noise(plan.results)}", flush=True)
+        print(f"\n{_gates(workloads, plan.results)}\n\n{_noise(plan.results)}", flush=True)
     for report in REPORTS:
         if options.only in (None, report.name):
             report.show(quick=options.quick)
@@ -64,10 +65,8 @@ def _names(text: str) -> list[str]:
 
 def _prepare(servers: Sequence[Server]) -> None:
     machine.allow_many_sockets()
-    for name in ("client", "sender"):
+    for name in ("client", "sender", "publisher"):
         build.binary(name)
-    if any(server.peer for server in servers):
-        build.peers_python()
 
 
 def _print_machine() -> None:
@@ -92,7 +91,7 @@ def _run(workload: Workload, servers: Sequence[Server], *, plan: Plan, rounds: i
     for number in range(1, rounds + 1):
         for server in servers:
             key = workload.name, server.name
-            if key in plan.results.errors:
+            if key in plan.results.errors or not workload.takes(server):
                 continue
             print(f"bench: {workload.name} {number}/{rounds} {server.name}", file=sys.stderr, flush=True)
             try:
@@ -106,6 +105,11 @@ def _run(workload: Workload, servers: Sequence[Server], *, plan: Plan, rounds: i
 def _one_round(workload: Workload, server: Server, plan: Plan) -> Figures:
     spin = machine.spin_ms(plan.cores.server)
     return {**workload.measure(server, plan), SPIN: spin}
+
+
+def _gates(workloads: Sequence[Workload], results: Results) -> str:
+    verdicts = [verdict for workload in workloads for verdict in workload.verdicts(results)]
+    return "\n".join([summary(verdicts), *table.aligned(table.gate_rows(workloads, results))])
 
 
 def _noise(results: Results) -> str:

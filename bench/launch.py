@@ -21,10 +21,11 @@ from bench.roster import Server
 
 START_LIMIT = 20.0  # seconds until it listens
 LOG_TAIL = 600  # characters of its stderr shown when it does not
+_MADE = {"node": build.node_packages, "nginx": build.nginx}
 
 
 class DidNotStart(Exception):
-    """A server ended, or did not listen in time; the text says what it printed."""
+    """A server ended, did not listen in time, or cannot be installed; the text says what it printed, or why."""
 
 
 @dataclass(frozen=True)
@@ -35,40 +36,59 @@ class Running:
     pid: int
     port: int
     cores: Cores
+    scratch: Path  # its folder
     beside: int | None = None  # the process id of what runs beside it
 
 
 @contextlib.contextmanager
-def running(server: Server, cores: Cores) -> Iterator[Running]:
-    """The server on the server's core; killed, with its folder, at the end. Raises ``DidNotStart``."""
+def scratch() -> Iterator[Path]:
+    """A folder that is gone at the end."""
     build.BUILD.mkdir(exist_ok=True)
     # Not the system's folder for temporary files, which may be memory: a store must meet a real disk.
-    scratch = Path(tempfile.mkdtemp(prefix="run-", dir=build.BUILD))
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=build.BUILD))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running(server: Server, cores: Cores, *, folder: Path | None = None) -> Iterator[Running]:
+    """The server on the server's core, killed at the end, with its folder unless that is given. Raises ``DidNotStart``."""
+    if folder is None:
+        with scratch() as made, running(server, cores, folder=made) as on:
+            yield on
+        return
     port, beside_port = _free_port(), _free_port()
-    log = scratch / "stderr"
-    python = build.peers_python() if server.peer else sys.executable
-    names = {
-        "python": python, "port": str(port), "scratch": str(scratch), "bin": str(build.BUILD), "beside": str(beside_port)
-    }  # fmt: skip
+    names = _Names(port=str(port), scratch=str(folder), bin=str(build.BUILD), beside=str(beside_port))
     started: list[subprocess.Popen[bytes]] = []
     try:
+        names["python"] = build.peers_python() if server.peer else sys.executable
         if server.beside:
-            started.append(_spawn(server.beside, (), cores.client, names=names, log=scratch / "beside"))
-            _wait_until_listening(started[0], beside_port, scratch / "beside")
-        started.append(_spawn(server.command, server.env, cores.server, names=names, log=log))
-        _wait_until_listening(started[-1], port, log)
-        yield Running(server, started[-1].pid, port, cores, started[0].pid if server.beside else None)
+            started.append(_spawn(server.beside, (), cores.client, names=names, log=folder / "beside"))
+            _wait_until_listening(started[0], beside_port, folder / "beside")
+        started.append(_spawn(server.command, server.env, cores.server, names=names, log=folder / "stderr"))
+        _wait_until_listening(started[-1], port, folder / "stderr")
+        yield Running(server, started[-1].pid, port, cores, folder, started[0].pid if server.beside else None)
+    except build.Missing as missing:
+        raise DidNotStart(str(missing)) from None
     finally:
         for process in reversed(started):
             _kill(process)
-        shutil.rmtree(scratch, ignore_errors=True)
+
+
+class _Names(dict[str, str]):
+    """What stands in a row's braces; an environment is made when a row first names it."""
+
+    def __missing__(self, name: str) -> str:
+        return _MADE[name]()
 
 
 def _spawn(
     parts: Sequence[str], given: Sequence[tuple[str, str]], core: int, *, names: Mapping[str, str], log: Path
 ) -> subprocess.Popen[bytes]:
-    env = os.environ | {name: value.format(**names) for name, value in given}
-    command = [part.format(**names) for part in parts]
+    env = os.environ | {name: value.format_map(names) for name, value in given}
+    command = [part.format_map(names) for part in parts]
     if shutil.which(command[0]) is None:
         raise DidNotStart(f"{command[0]} is missing")
     with pinned(core), log.open("wb") as stderr:

@@ -3,6 +3,7 @@
  * It shows what the kernel alone takes (the floor of every figure) and how much the load client can swallow (the ceiling).
  *
  *   sender <port>        GET /stream?seconds=10&rate=50
+ *                        POST /fan?start=<ns>&count=500&rate=50&burst=1&pad=0 begins a run for all who came by GET /fan
  *
  * Due events stand in a wheel of one-millisecond slots. A viewer that does not take a whole frame at once is closed.
  */
@@ -20,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SLOTS = 1024, READY_LIMIT = 512, BACKLOG = 2048, REQUEST_LIMIT = 8192 };
+enum { SLOTS = 1024, READY_LIMIT = 512, BACKLOG = 4096, REQUEST_LIMIT = 8192, PAD_LIMIT = 1 << 16 };
 static const int64_t MS = 1000000;
 
 typedef struct viewer {
@@ -59,14 +60,19 @@ static bool put(viewer *v, const char *bytes, int length) {
     return send(v->fd, bytes, (size_t)length, MSG_NOSIGNAL) == length;
 }
 
-static bool put_event(viewer *v) {
-    char data[256], chunk[320];
+/* A chunk with the event; its length. */
+static int write_event(char *chunk, size_t size, uint64_t number, int64_t due, int pad) {
+    static char data[PAD_LIMIT + 256];
     int length = snprintf(data, sizeof data,
                           "id: 0123456789abcdef0123456789.1.%" PRIu64 "\ndata: {\"seq\":%" PRIu64
-                          ",\"type\":\"text.delta\",\"part\":\"p1\",\"text\":\"%" PRIu64 ":%" PRId64 ";\"}\n\n",
-                          v->number, v->number, v->number, due_of(v));
-    int whole = snprintf(chunk, sizeof chunk, "%x\r\n%s\r\n", length, data);
-    return put(v, chunk, whole);
+                          ",\"type\":\"text.delta\",\"part\":\"p1\",\"text\":\"%" PRIu64 ":%" PRId64 ";%*s\"}\n\n",
+                          number, number, number, due, pad, "");
+    return snprintf(chunk, size, "%x\r\n%s\r\n", length, data);
+}
+
+static bool put_event(viewer *v) {
+    char chunk[320];
+    return put(v, chunk, write_event(chunk, sizeof chunk, v->number, due_of(v), 0));
 }
 
 /* Serves one slot; who is due a whole turn later stands in it again. */
@@ -83,9 +89,59 @@ static void serve_slot(void) {
     }
 }
 
+/* ---- the run that many watch ---- */
+
+static struct {
+    viewer *viewers;
+    int64_t start, step; /* burst k is due at start + k * step */
+    uint64_t count, burst, number;
+    int pad;
+} fan;
+
+static void put_to_all(const char *bytes, int length) {
+    for (viewer **at = &fan.viewers; *at;) {
+        viewer *v = *at;
+        if (put(v, bytes, length)) { at = &v->next; continue; }
+        *at = v->next;
+        leave(v);
+    }
+}
+
+static void serve_fan(int64_t now) {
+    static char chunk[PAD_LIMIT + 320];
+    for (; fan.number < fan.count; fan.number++) {
+        int64_t due = fan.start + (int64_t)(fan.number / fan.burst) * fan.step;
+        if (due > now) return;
+        put_to_all(chunk, write_event(chunk, sizeof chunk, fan.number, due, fan.pad));
+    }
+    if (!fan.count) return;
+    put_to_all("0\r\n\r\n", 5);
+    for (viewer *v = fan.viewers, *next; v; v = next) { next = v->next; leave(v); }
+    fan.viewers = NULL;
+    fan.count = fan.number = 0;
+}
+
+/* ---- requests ---- */
+
 static double parameter(const char *request, const char *name, double otherwise) {
     const char *at = strstr(request, name);
     return at ? strtod(at + strlen(name), NULL) : otherwise;
+}
+
+static void begin_fan(viewer *v, const char *request) {
+    static const char accepted[] = "HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n";
+    double rate = parameter(request, "rate=", 50);
+    const char *start = strstr(request, "start=");
+    fan.burst = (uint64_t)parameter(request, "burst=", 1);
+    fan.step = rate > 0 ? (int64_t)(1e9 * (double)fan.burst / rate) : 0;
+    fan.start = start ? strtoll(start + 6, NULL, 10) : 0;
+    if (!fan.start) fan.start = now_ns();
+    int pad = (int)parameter(request, "pad=", 0);
+    fan.pad = pad < PAD_LIMIT ? pad : PAD_LIMIT;
+    fan.number = 0;
+    fan.count = (uint64_t)parameter(request, "count=", 0);
+    put(v, accepted, sizeof accepted - 1);
+    leave(v);
 }
 
 static void greet(viewer *v) {
@@ -94,8 +150,10 @@ static void greet(viewer *v) {
     char request[REQUEST_LIMIT];
     ssize_t got = read(v->fd, request, sizeof request - 1);
     epoll_ctl(epoll, EPOLL_CTL_DEL, v->fd, NULL);
+    request[got > 0 ? got : 0] = 0;
+    if (!strncmp(request, "POST", 4)) { begin_fan(v, request); return; }
     if (got <= 0 || !put(v, head, sizeof head - 1)) { leave(v); return; }
-    request[got] = 0;
+    if (!strncmp(request, "GET /fan", 8)) { v->next = fan.viewers; fan.viewers = v; return; }
     double rate = parameter(request, "rate=", 50);
     v->step = (int64_t)(1e9 / rate);
     v->count = (uint64_t)(parameter(request, "seconds=", 10) * rate + 0.5);
@@ -134,5 +192,6 @@ int main(int count, char **options) {
         for (int i = 0; i < n; i++)
             if (ready[i].data.ptr) greet(ready[i].data.ptr); else welcome(listener);
         for (int64_t now = now_ns() / MS; tick <= now;) serve_slot();
+        serve_fan(now_ns());
     }
 }

@@ -1,11 +1,12 @@
-"""Results as text: one table for each workload, every ratio against the baseline."""
+"""Results as text: one table for each workload, every ratio against the baseline, and one of the gates."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
-from bench.roster import BASELINE, Server
+from bench.gates import Verdict
+from bench.roster import BASELINE, Server, named
 from bench.workload import Column, Figures, Results, Workload
 
 _NONE = "–"
@@ -13,10 +14,34 @@ _NONE = "–"
 
 def render(workload: Workload, servers: Sequence[Server], results: Results) -> str:
     """The table of a workload; rows without figures say why below it."""
-    rows = [["", *_headings(workload)]]
-    rows += [[server.title, *_cells(workload, server, results)] for server in servers]
     reasons = [_reason(server, results.errors.get((workload.name, server.name))) for server in servers]
-    return "\n".join([workload.title, *_aligned(rows), *filter(None, reasons)])
+    return "\n".join([workload.title, *aligned(rows_of(workload, servers, results)), *filter(None, reasons)])
+
+
+def rows_of(workload: Workload, servers: Sequence[Server], results: Results) -> list[list[str]]:
+    """The cells, with a row of headings; columns in which nobody has a figure are left out."""
+    rows = [["", *_headings(workload)]]
+    rows += [[server.title, *_cells(workload, server, results)] for server in servers if workload.takes(server)]
+    kept = [at for at in range(len(rows[0])) if at == 0 or any(row[at] != _NONE for row in rows[1:])]
+    return [[row[at] for at in kept] for row in rows]
+
+
+def gate_rows(workloads: Sequence[Workload], results: Results) -> list[list[str]]:
+    """What was promised, what was measured, and whether it was met."""
+    rows = [["workload", "server", "figure", "gate", "measured", ""]]
+    for workload in workloads:
+        headings = {column.key: column.heading for column in workload.columns}
+        rows += [[workload.name, *_gate_cells(verdict, headings)] for verdict in workload.verdicts(results)]
+    return rows
+
+
+def _gate_cells(verdict: Verdict, headings: Mapping[str, str]) -> Iterable[str]:
+    gate, measured = verdict.gate, verdict.measured
+    yield named(gate.server).title
+    yield headings[gate.key]
+    yield gate.wanted + (" (stretch)" if gate.stretch else "")
+    yield _NONE if measured is None else f"{measured:,.2f}"
+    yield verdict.word
 
 
 def _headings(workload: Workload) -> Iterable[str]:
@@ -24,8 +49,6 @@ def _headings(workload: Workload) -> Iterable[str]:
         yield column.heading
         if column.against:
             yield f"× {BASELINE}"
-            if column is _judged(workload):
-                yield "target"
 
 
 def _cells(workload: Workload, server: Server, results: Results) -> Iterable[str]:
@@ -35,13 +58,6 @@ def _cells(workload: Workload, server: Server, results: Results) -> Iterable[str
         if column.against:
             ratio = _ratio(workload, server, column, results)
             yield _NONE if ratio is None else f"{ratio:.2f}"
-            if column is _judged(workload):
-                yield _verdict(workload, server, ratio)
-
-
-def _judged(workload: Workload) -> Column | None:
-    columns = (column for column in workload.columns if column.against)
-    return next(columns, None) if workload.targets else None
 
 
 def _figure(column: Column, rounds: Sequence[Figures]) -> str:
@@ -61,21 +77,12 @@ def _ratio(workload: Workload, server: Server, column: Column, results: Results)
     return own / base if own is not None and base else None
 
 
-def _verdict(workload: Workload, server: Server, ratio: float | None) -> str:
-    if server.name not in workload.targets:
-        return ""
-    sign, bound = workload.targets[server.name]
-    if ratio is None:
-        return f"{sign} {bound:g}"
-    met = ratio <= bound if sign == "≤" else ratio >= bound
-    return f"{sign} {bound:g} {'met' if met else 'MISSED'}"
-
-
 def _reason(server: Server, error: str | None) -> str | None:
     return f"  {server.title}: {error.splitlines()[-1]}" if error else None
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    """Lines of text, the first column to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         first, *rest = (

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
+from bench.gates import Gate, Verdict
 from bench.machine import Cores
 from bench.roster import Server
 
@@ -34,8 +35,12 @@ class Results:
     def of(self, workload: str, server: str) -> list[Figures]:
         return self.rounds.get((workload, server), [])
 
+    def values(self, workload: str, server: str, key: str) -> list[float]:
+        """A figure, round by round."""
+        return [figures[key] for figures in self.of(workload, server) if key in figures]
+
     def median(self, workload: str, server: str, key: str) -> float | None:
-        values = [figures[key] for figures in self.of(workload, server) if key in figures]
+        values = self.values(workload, server, key)
         return median(values) if values else None
 
 
@@ -52,14 +57,30 @@ class Plan:
 class Workload:
     """A kind of measurement: one call makes the figures of one round of one server.
 
-    ``measure`` raises ``DidNotStart`` or ``Unmeasurable``. ``targets`` bounds the ratio of the first column that has
-    one: a sign and a number for each server that has promised something. ``busy`` says that a slow client would spoil
-    the figures.
+    ``measure`` raises ``DidNotStart`` or ``Unmeasurable``. ``gates`` are what tidelog has promised. ``only`` names the
+    servers that it makes sense for. ``busy`` says that a slow client would spoil the figures.
     """
 
     name: str
     title: str
     measure: Callable[[Server, Plan], Figures]
     columns: tuple[Column, ...]
-    targets: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    gates: tuple[Gate, ...] = ()
+    only: tuple[str, ...] = ()
     busy: bool = True
+
+    def takes(self, server: Server) -> bool:
+        """Whether this server is measured."""
+        return not self.only or server.name in self.only
+
+    def verdicts(self, results: Results) -> list[Verdict]:
+        """Its gates against these results."""
+        worst = {column.key for column in self.columns if column.worst}
+        return [
+            gate.judged(
+                results.values(self.name, gate.server, gate.key),
+                results.values(self.name, gate.against, gate.other or gate.key) if gate.against else (),
+                worst=gate.key in worst,
+            )
+            for gate in self.gates
+        ]

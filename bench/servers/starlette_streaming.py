@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from bench.servers.source import frame, one_token, run_id, tokens
+from bench.servers.source import Fan, frame, one_token, run_id, shared_of, tokens
+
+fan = Fan(frame)
 
 
 async def frames(source: AsyncIterator[str]) -> AsyncIterator[bytes]:
@@ -22,7 +24,7 @@ async def frames(source: AsyncIterator[str]) -> AsyncIterator[bytes]:
 
 async def stream(request: Request) -> StreamingResponse:
     query = request.query_params
-    source = tokens(float(query["seconds"]), float(query["rate"]))
+    source = tokens(float(query["seconds"]), float(query["rate"]), int(query.get("pad", 0)))
     return StreamingResponse(frames(source), media_type="text/event-stream")
 
 
@@ -30,4 +32,20 @@ async def idle(request: Request) -> StreamingResponse:
     return StreamingResponse(frames(one_token()), media_type="text/event-stream")
 
 
-app = Starlette(routes=[Route("/stream", stream), Route("/idle", idle)])
+async def begin(request: Request) -> Response:
+    fan.begin(shared_of(request.query_params))
+    return Response(status_code=202)
+
+
+async def watch(request: Request) -> StreamingResponse:
+    return StreamingResponse(fan.watch(), media_type="text/event-stream")
+
+
+app = Starlette(
+    routes=[
+        Route("/stream", stream),
+        Route("/idle", idle),
+        Route("/fan", begin, methods=["POST"]),
+        Route("/fan", watch),
+    ]
+)

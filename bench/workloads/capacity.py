@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench.gates import Gate
 from bench.launch import running
 from bench.load import Load, Report, put
 from bench.roster import FLOOR, Server
@@ -95,5 +96,13 @@ WORKLOAD = Workload(
         Column("server", "server %"),
         Column("client", "client %"),
         Column("foreign", "foreign %", digits=1, worst=True),
+    ),
+    gates=(
+        Gate("tidelog-memory", "streams", "≥", 1.25, against="raw"),
+        Gate("tidelog-memory-uvicorn", "streams", "≥", 0.95, against="raw"),
+        Gate("tidelog-sqlite", "streams", "≥", 1.0, against="raw"),
+        Gate("tidelog-sqlite-full", "streams", "≥", 0.75, against="raw"),
+        Gate("tidelog-memory", "streams", "≥", 1.5, against="raw", stretch=True),
+        Gate("tidelog-memory", "streams", "≥", 1.0, against="node", stretch=True),
     ),
 )

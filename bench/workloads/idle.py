@@ -7,6 +7,7 @@ import http.client
 from collections.abc import Iterator
 
 from bench import machine
+from bench.gates import Gate
 from bench.launch import Running, running
 from bench.load import Load, Unmeasurable, put
 from bench.roster import Server
@@ -19,10 +20,12 @@ WARM_UP = Load(20, 0, ramp=0.2, window=0.1, settle=0.5)  # so that what is made 
 
 def measure(server: Server, plan: Plan) -> Figures:
     """Bytes for each viewer with a stream of its own and, where runs can be shared, of one run that all watch."""
+    if server.idle is None:
+        raise Unmeasurable("it starts no idle stream")
     viewers = QUICK_VIEWERS if plan.quick else VIEWERS
     with running(server, plan.cores) as on:
         own = _kib_per_viewer(on, viewers, request=server.idle)
-    if server.viewers is None:
+    if server.viewers is None or "{run}" not in server.viewers:
         return {"kib": own}
     with running(server, plan.cores) as on, _one_run(on) as run:
         return {"kib": own, "shared": _kib_per_viewer(on, viewers, request=server.viewers.format(run=run))}
@@ -42,7 +45,7 @@ def _one_run(on: Running) -> Iterator[str]:
     """Starts a run and keeps its first viewer; yields the run's id."""
     connection = http.client.HTTPConnection("127.0.0.1", on.port, timeout=10)
     try:
-        method, target = on.server.idle.split()
+        method, target = (on.server.idle or "").split()
         connection.request(method, target, headers={"Accept": "text/event-stream"})
         run = connection.getresponse().getheader("Run-Id")
         if not run:
@@ -59,6 +62,15 @@ WORKLOAD = Workload(
     (
         Column("kib", "KiB, own run each", digits=1, spread=True, against="kib"),
         Column("shared", "KiB, one shared run", digits=1, spread=True, against="kib"),
+    ),
+    gates=(
+        *(Gate(name, "kib", "≤", 8, unit="KiB") for name in ("tidelog-memory", "tidelog-sqlite")),
+        *(Gate(name, "shared", "≤", 8, unit="KiB") for name in ("tidelog-memory", "tidelog-sqlite")),
+        *(Gate(name, "kib", "≤", 1.0, against="raw") for name in ("tidelog-memory-uvicorn", "tidelog-sqlite-uvicorn")),
+        *(
+            Gate(name, "shared", "≤", 1.0, against="raw", other="kib")
+            for name in ("tidelog-memory-uvicorn", "tidelog-sqlite-uvicorn")
+        ),
     ),
     busy=False,
 )
