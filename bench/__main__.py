@@ -51,7 +51,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="tidelog and its peers, side by side.")
     parser.add_argument("--quick", action="store_true", help="one round, short windows: a look, not a figure")
-    names = [one.name for one in (*WORKLOADS, *REPORTS)]
+    names = [*(workload.name for workload in WORKLOADS), *(report.name for report in REPORTS)]
     parser.add_argument("--only", choices=names, help="one workload or report")
     parser.add_argument("--servers", default="", metavar="A,B", help=f"of: {', '.join(s.name for s in roster.SERVERS)}")
     parser.add_argument("--rounds", type=int, help=f"rounds, of which the median counts (default {ROUNDS}; quick: 1)")
@@ -89,9 +89,9 @@ def _print_ceiling(plan: Plan) -> None:
 
 def _run(workload: Workload, servers: Sequence[Server], *, plan: Plan, rounds: int) -> None:
     for number in range(1, rounds + 1):
-        for server in servers:
+        for server in workload.servers(servers):
             key = workload.name, server.name
-            if key in plan.results.errors or not workload.takes(server):
+            if key in plan.results.errors:
                 continue
             print(f"bench: {workload.name} {number}/{rounds} {server.name}", file=sys.stderr, flush=True)
             try:

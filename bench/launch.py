@@ -20,6 +20,7 @@ from bench.machine import Cores, pinned
 from bench.roster import Server
 
 START_LIMIT = 20.0  # seconds until it listens
+POLL = 0.01
 LOG_TAIL = 600  # characters of its stderr shown when it does not
 _MADE = {"node": build.node_packages, "nginx": build.nginx}
 
@@ -37,6 +38,7 @@ class Running:
     port: int
     cores: Cores
     scratch: Path  # its folder
+    took: float  # seconds until it listened
     beside: int | None = None  # the process id of what runs beside it
 
 
@@ -67,9 +69,11 @@ def running(server: Server, cores: Cores, *, folder: Path | None = None) -> Iter
         if server.beside:
             started.append(_spawn(server.beside, (), cores.client, names=names, log=folder / "beside"))
             _wait_until_listening(started[0], beside_port, folder / "beside")
+        began = time.monotonic()
         started.append(_spawn(server.command, server.env, cores.server, names=names, log=folder / "stderr"))
         _wait_until_listening(started[-1], port, folder / "stderr")
-        yield Running(server, started[-1].pid, port, cores, folder, started[0].pid if server.beside else None)
+        took = time.monotonic() - began
+        yield Running(server, started[-1].pid, port, cores, folder, took, started[0].pid if server.beside else None)
     except build.Missing as missing:
         raise DidNotStart(str(missing)) from None
     finally:
@@ -108,7 +112,7 @@ def _wait_until_listening(process: subprocess.Popen[bytes], port: int, log: Path
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
-        time.sleep(0.05)
+        time.sleep(POLL)
     said = log.read_text(errors="replace").strip()
     raise DidNotStart(said[-LOG_TAIL:] or f"it did not listen within {START_LIMIT:.0f} s")
 

@@ -160,7 +160,7 @@ def published(
         return
     options = {"port": on.port, "streams": streams, "start": start or time.monotonic_ns(), "ramp": ramp}
     options |= {"step": ns(step), "count": count, "burst": burst}
-    head = _request_bytes(on.server.publish.replace("@lot@", lot), on.port, whole=False)
+    head = request_bytes(on.server.publish.replace("@lot@", lot), on.port, whole=False)
     process = _spawn(on, "publisher", options, head)
     try:
         yield (process.pid,)
@@ -184,7 +184,7 @@ def watched(on: Running, timing: Timing, *, request: str, helpers: Sequence[int]
         "expect": timing.expect,
         "leave": int(timing.leave),
     }
-    client = _spawn(on, "client", options, _request_bytes(request, on.port))
+    client = _spawn(on, "client", options, request_bytes(request, on.port))
     loaders = (client.pid, *helpers)
     try:
         before = _meters(on, loaders, at=timing.opens)
@@ -209,6 +209,15 @@ def ask(on: Running, request: str, body: bytes = b"") -> http.client.HTTPMessage
         return _asked(connection, request, body)
     finally:
         connection.close()
+
+
+def request_bytes(request: str, port: int, *, whole: bool = True) -> bytes:
+    """A request on the wire; not ``whole`` without what its body's length decides."""
+    line, *headers = request.split("\n")
+    if whole and line.startswith("POST "):
+        headers.append("Content-Length: 0")
+    lines = [f"{line} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Accept: text/event-stream", *headers]
+    return "".join(f"{text}\r\n" for text in lines).encode() + (b"\r\n" if whole else b"")
 
 
 def ns(seconds: float) -> int:
@@ -247,15 +256,6 @@ def _spawn(on: Running, name: str, options: dict[str, int], given: bytes) -> sub
     process.stdin.close()
     process.stdin = None  # or communicate() would flush it once more
     return process
-
-
-def _request_bytes(request: str, port: int, *, whole: bool = True) -> bytes:
-    """A request on the wire; not ``whole`` without what its body's length decides."""
-    line, *headers = request.split("\n")
-    if whole and line.startswith("POST "):
-        headers.append("Content-Length: 0")
-    lines = [f"{line} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Accept: text/event-stream", *headers]
-    return "".join(f"{text}\r\n" for text in lines).encode() + (b"\r\n" if whole else b"")
 
 
 def _meters(on: Running, loaders: Sequence[int], *, at: int) -> tuple[int, int, int, int]:

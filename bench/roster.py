@@ -40,7 +40,7 @@ class Server:
     command: tuple[str, ...]
     env: tuple[tuple[str, str], ...] = ()
     peer: bool = True  # {python} is that of bench/.venv; otherwise the interpreter that runs the bench
-    stream: str | None = "GET /stream?seconds={seconds}&rate={rate}"
+    stream: str = "GET /stream?seconds={seconds}&rate={rate}"
     idle: str | None = "GET /idle"
     fan: str | None = "POST /fan?start={start}&count={count}&rate={rate}&burst={burst}&pad={pad}"
     viewers: str | None = "GET /fan"
@@ -53,6 +53,11 @@ class Server:
         """Whether a run can be watched after its end."""
         return "{run}" in (self.viewers or "") or self.publish is not None
 
+    @property
+    def file(self) -> bool:
+        """Whether its runs are there again after a restart in the same folder."""
+        return any("{scratch}" in value for _, value in self.env)
+
 
 def _peer(name: str, title: str, module: str) -> Server:
     return Server(name, title, (*_UVICORN, f"bench.servers.{module}:app"))
@@ -61,6 +66,13 @@ def _peer(name: str, title: str, module: str) -> Server:
 def _tidelog(name: str, title: str, store: str, *, command: tuple[str, ...], beside: tuple[str, ...] = ()) -> Server:
     env = (("BENCH_STORE", store),)
     return Server(name, title, command, env, peer=False, viewers="GET /runs/{run}/events", beside=beside)
+
+
+def _timed(name: str, title: str, workers: str) -> Server:
+    """Not a row of every table: tidelog on SQLite that writes down how long its commits take."""
+    command = ("bench.servers.timed:app" if part == "bench.servers.tide:app" else part for part in _TIDELOG_SERVE)
+    server = _tidelog(name, title, _SQLITE, command=(*command, "--workers", workers))
+    return replace(server, env=(*server.env, ("BENCH_COMMITS", "{scratch}")))
 
 
 def _passing_on(name: str, title: str, command: tuple[str, ...], *, watch: str, publish: str, **more: str) -> Server:
@@ -127,6 +139,16 @@ SERVERS = (
 )
 
 
+ONE_PROCESS = _timed("tidelog-sqlite-one", "one process", "1")
+FOUR_PROCESSES = _timed("tidelog-sqlite-four", "four processes", "4")
+BUILT_IN = Server(
+    "tidelog-built-in",
+    "tidelog serve, its own applications",
+    ("{python}", "-m", "tidelog", "serve", "--host", "127.0.0.1", "--port", "{port}", "--store", _SQLITE),
+    peer=False,
+)
+
+
 def named(name: str) -> Server:
     """The row of this name."""
     return next(server for server in SERVERS if server.name == name)
@@ -138,8 +160,3 @@ def choose(names: list[str]) -> list[Server]:
     if unknown := sorted(set(names) - known):
         raise SystemExit(f"no such server: {', '.join(unknown)} (there are: {', '.join(sorted(known))})")
     return [server for server in SERVERS if not names or server.name in names]
-
-
-def with_env(server: Server, **more: str) -> Server:
-    """The row with more variables in its environment."""
-    return replace(server, env=(*server.env, *more.items()))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
 from bench.gates import Verdict
-from bench.roster import BASELINE, Server, named
+from bench.roster import BASELINE, SERVERS, Server
 from bench.workload import Column, Figures, Results, Workload
 
 _NONE = "–"
@@ -14,14 +14,16 @@ _NONE = "–"
 
 def render(workload: Workload, servers: Sequence[Server], results: Results) -> str:
     """The table of a workload; rows without figures say why below it."""
-    reasons = [_reason(server, results.errors.get((workload.name, server.name))) for server in servers]
+    reasons = [
+        _reason(server, results.errors.get((workload.name, server.name))) for server in workload.servers(servers)
+    ]
     return "\n".join([workload.title, *aligned(rows_of(workload, servers, results)), *filter(None, reasons)])
 
 
 def rows_of(workload: Workload, servers: Sequence[Server], results: Results) -> list[list[str]]:
     """The cells, with a row of headings; columns in which nobody has a figure are left out."""
     rows = [["", *_headings(workload)]]
-    rows += [[server.title, *_cells(workload, server, results)] for server in servers if workload.takes(server)]
+    rows += [[server.title, *_cells(workload, server, results)] for server in workload.servers(servers)]
     kept = [at for at in range(len(rows[0])) if at == 0 or any(row[at] != _NONE for row in rows[1:])]
     return [[row[at] for at in kept] for row in rows]
 
@@ -31,13 +33,14 @@ def gate_rows(workloads: Sequence[Workload], results: Results) -> list[list[str]
     rows = [["workload", "server", "figure", "gate", "measured", ""]]
     for workload in workloads:
         headings = {column.key: column.heading for column in workload.columns}
-        rows += [[workload.name, *_gate_cells(verdict, headings)] for verdict in workload.verdicts(results)]
+        titles = {server.name: server.title for server in (*SERVERS, *workload.rows)}
+        for verdict in workload.verdicts(results):
+            rows.append([workload.name, titles[verdict.gate.server], *_gate_cells(verdict, headings)])
     return rows
 
 
 def _gate_cells(verdict: Verdict, headings: Mapping[str, str]) -> Iterable[str]:
     gate, measured = verdict.gate, verdict.measured
-    yield named(gate.server).title
     yield headings[gate.key]
     yield gate.wanted + (" (stretch)" if gate.stretch else "")
     yield _NONE if measured is None else f"{measured:,.2f}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -58,7 +58,7 @@ class Workload:
     """A kind of measurement: one call makes the figures of one round of one server.
 
     ``measure`` raises ``DidNotStart`` or ``Unmeasurable``. ``gates`` are what tidelog has promised. ``only`` names the
-    servers that it makes sense for. ``busy`` says that a slow client would spoil the figures.
+    servers that it makes sense for; with ``rows`` it has its own. ``busy`` says that a slow client would spoil the figures.
     """
 
     name: str
@@ -67,11 +67,12 @@ class Workload:
     columns: tuple[Column, ...]
     gates: tuple[Gate, ...] = ()
     only: tuple[str, ...] = ()
+    rows: tuple[Server, ...] = ()
     busy: bool = True
 
-    def takes(self, server: Server) -> bool:
-        """Whether this server is measured."""
-        return not self.only or server.name in self.only
+    def servers(self, chosen: Sequence[Server]) -> list[Server]:
+        """Who is measured, when these are asked for."""
+        return [server for server in self.rows or chosen if not self.only or server.name in self.only]
 
     def verdicts(self, results: Results) -> list[Verdict]:
         """Its gates against these results."""

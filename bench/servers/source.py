@@ -18,7 +18,7 @@ class Shared(NamedTuple):
     """
 
     start: int
-    count: int
+    events: int
     rate: float
     burst: int = 1
     pad: int = 0
@@ -50,11 +50,11 @@ async def bursts(run: Shared) -> AsyncIterator[str]:
     """The texts of a shared run, each burst without a pause inside."""
     start, padding = run.start or monotonic_ns(), "x" * run.pad
     step = 1e9 * run.burst / run.rate if run.rate else 0
-    for first in range(0, run.count, run.burst):
+    for first in range(0, run.events, run.burst):
         due = start + round(first // run.burst * step)
         if run.rate:
             await asyncio.sleep(max(0, due - monotonic_ns()) / 1e9)
-        for number in range(first, min(first + run.burst, run.count)):
+        for number in range(first, min(first + run.burst, run.events)):
             yield f"{number}:{due};{padding}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.workload import Workload
-from bench.workloads import capacity, cost, fanout, idle
+from bench.workloads import capacity, cost, fanout, first, idle, processes, replay, stalled, startup
 
 WORKLOADS: tuple[Workload, ...] = (
     cost.WORKLOAD,
@@ -12,5 +12,11 @@ WORKLOADS: tuple[Workload, ...] = (
     fanout.MANY_VIEWERS,
     fanout.MOST_VIEWERS,
     fanout.BURSTS_OF,
+    replay.WORKLOAD,
     idle.WORKLOAD,
+    stalled.WORKLOAD,
+    first.WORKLOAD,
+    processes.WORKLOAD,
+    startup.START,
+    startup.IMPORT,
 )

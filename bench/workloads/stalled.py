@@ -1,0 +1,109 @@
+"""Memory of a viewer that never reads: the server's own, and what the kernel holds for its socket."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+
+from bench import machine
+from bench.gates import Gate
+from bench.launch import Running, running
+from bench.load import Shared, Unmeasurable, begun, ns, request_bytes
+from bench.roster import Server
+from bench.sockets import kernel_bytes
+from bench.workload import Column, Figures, Plan, Workload
+
+NAME = "stalled"
+VIEWERS, QUICK_VIEWERS = 200, 50
+OWN, QUICK_OWN = 50, 20  # viewers with a run each
+EVENTS, PAD, RATE = 256, 4096, 128.0  # 1 MB in 2 s
+LEAD = 1.0  # seconds until the shared run's first event
+SETTLE = 1.5  # seconds after the last event
+ANSWERED = 10.0  # seconds until a response has begun
+
+
+def measure(server: Server, plan: Plan) -> Figures:
+    """KiB for each viewer of one run of 1 MB and, where runs are kept, of a run of its own."""
+    viewers, own = (QUICK_VIEWERS, QUICK_OWN) if plan.quick else (VIEWERS, OWN)
+    with running(server, plan.cores) as on:
+        figures = _shared(on, viewers)
+    if server.publish is None and server.idle is not None:
+        with running(server, plan.cores) as on:
+            figures["own"] = _own(on, own)
+    return figures
+
+
+def _shared(on: Running, viewers: int) -> dict[str, float]:
+    if on.server.viewers is None:
+        raise Unmeasurable("it has no way to show one run to many")
+    _warm_up(on)
+    run = Shared(viewers, EVENTS, RATE, pad=PAD, ramp=0, settle=LEAD)
+    start = time.monotonic_ns() + ns(LEAD)
+    with begun(on, run, start=start) as (request, _):
+        before = _memory(on)
+        with _never_reading(on, request, viewers):
+            time.sleep(max(0, start - time.monotonic_ns()) / 1e9 + run.window + SETTLE)
+            after = _memory(on)
+    return _per_viewer(before, after, viewers)
+
+
+def _own(on: Running, viewers: int) -> float:
+    seconds = EVENTS / RATE
+    request = on.server.stream.format(seconds=seconds, rate=RATE) + f"&pad={PAD}"
+    _warm_up(on)
+    before = _memory(on)
+    with _never_reading(on, request, viewers):
+        time.sleep(seconds + SETTLE)
+        return _per_viewer(before, _memory(on), viewers)["kib"]
+
+
+def _warm_up(on: Running) -> None:
+    """What is made once does not count: a run is watched by a few who read nothing, either."""
+    if on.server.publish is None:
+        with _never_reading(on, on.server.stream.format(seconds=0.5, rate=RATE) + f"&pad={PAD}", 5):
+            time.sleep(0.5 + SETTLE)
+
+
+@contextlib.contextmanager
+def _never_reading(on: Running, request: str, viewers: int) -> Iterator[None]:
+    """So many sockets, each with its response begun (its first bytes are looked at, not taken)."""
+    with contextlib.ExitStack() as opened:
+        sockets = [opened.enter_context(socket.socket()) for _ in range(viewers)]
+        for number, one in enumerate(sockets):
+            one.settimeout(ANSWERED)
+            one.connect(("127.0.0.1", on.port))
+            one.sendall(request_bytes(request.replace("@@@@@", f"{number:05}"), on.port))
+        yield
+        for one in sockets:
+            if not one.recv(16, socket.MSG_PEEK).startswith(b"HTTP/1.1 200"):
+                raise Unmeasurable("a viewer that does not read was not answered with 200")
+
+
+def _memory(on: Running) -> tuple[int, int]:
+    return machine.rss_bytes(on.pid), kernel_bytes(on.port)
+
+
+def _per_viewer(before: tuple[int, int], after: tuple[int, int], viewers: int) -> dict[str, float]:
+    process, kernel = ((b - a) / viewers / 1024 for a, b in zip(before, after, strict=True))
+    return {"kib": process + kernel, "process": process, "kernel": kernel}
+
+
+WORKLOAD = Workload(
+    NAME,
+    "A viewer that never reads a run of 1 MB, KiB of memory",
+    measure,
+    (
+        Column("kib", "shared run", digits=1, spread=True, against="kib"),
+        Column("process", "of it process", digits=1),
+        Column("kernel", "kernel", digits=1),
+        Column("own", "own run each", digits=1, spread=True, against="own"),
+    ),
+    gates=(
+        Gate("tidelog-memory", "kib", "≤", 48, unit="KiB"),
+        Gate("tidelog-sqlite", "kib", "≤", 48, unit="KiB"),
+        Gate("tidelog-sqlite", "own", "≤", 64, unit="KiB"),
+    ),
+    busy=False,
+)
