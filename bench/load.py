@@ -142,7 +142,9 @@ def begun(on: Running, shared: Shared, *, start: int) -> Iterator[tuple[str, Seq
     if on.server.fan is None:
         lot = _lot(on, 1)
         step = shared.burst / shared.rate if shared.rate else 0
-        with published(on, lot, 1, start=start, ramp=0, count=shared.count, step=step, burst=shared.burst) as helpers:
+        with published(
+            on, lot, 1, start=start, ramp=0, count=shared.count, step=step, burst=shared.burst, pad=shared.pad
+        ) as helpers:
             yield on.server.viewers.replace("@lot@", lot), helpers
         return
     of = {"start": start, "count": shared.count, "rate": shared.rate, "burst": shared.burst, "pad": shared.pad}
@@ -152,14 +154,14 @@ def begun(on: Running, shared: Shared, *, start: int) -> Iterator[tuple[str, Seq
 
 @contextlib.contextmanager
 def published(
-    on: Running, lot: str, streams: int, *, start: int, ramp: int, count: int, step: float, burst: int = 1
+    on: Running, lot: str, streams: int, *, start: int, ramp: int, count: int, step: float, burst: int = 1, pad: int = 0
 ) -> Iterator[Sequence[int]]:
     """The one who posts events, where the server only passes on; its process id."""
     if on.server.publish is None:
         yield ()
         return
     options = {"port": on.port, "streams": streams, "start": start or time.monotonic_ns(), "ramp": ramp}
-    options |= {"step": ns(step), "count": count, "burst": burst}
+    options |= {"step": ns(step), "count": count, "burst": burst, "pad": pad}
     head = request_bytes(on.server.publish.replace("@lot@", lot), on.port, whole=False)
     process = _spawn(on, "publisher", options, head)
     try:

@@ -69,12 +69,13 @@ def family(pid: int) -> list[int]:
 
 def core_busy_ns(core: int) -> int:
     """How long a core has worked since boot, for whomever, in ns (10 ms steps)."""
-    for line in Path("/proc/stat").read_text().splitlines():
-        name, *fields = line.split()
-        if name == f"cpu{core}":
-            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[:8])
-            return (user + nice + system + irq + softirq + steal) * _TICK_NS
-    raise LookupError(f"no cpu{core} in /proc/stat")
+    user, nice, system, _idle, _iowait, irq, softirq, steal = _ticks(core)
+    return (user + nice + system + irq + softirq + steal) * _TICK_NS
+
+
+def core_stolen_ns(core: int) -> int:
+    """How long a core has waited since boot for the machine below this one, which ran somebody else, in ns (10 ms steps)."""
+    return _ticks(core)[-1] * _TICK_NS
 
 
 def spin_ms(core: int) -> float:
@@ -95,6 +96,14 @@ def describe() -> dict[str, str]:
         "python": platform.python_version(),
         "tcp": _first_line("/proc/sys/net/ipv4/tcp_congestion_control"),
     }
+
+
+def _ticks(core: int) -> list[int]:
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *fields = line.split()
+        if name == f"cpu{core}":
+            return [int(field) for field in fields[:8]]
+    raise LookupError(f"no cpu{core} in /proc/stat")
 
 
 def _cpu_clock(pid: int) -> int:

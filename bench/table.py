@@ -23,7 +23,8 @@ def render(workload: Workload, servers: Sequence[Server], results: Results) -> s
 def rows_of(workload: Workload, servers: Sequence[Server], results: Results) -> list[list[str]]:
     """The cells, with a row of headings; columns in which nobody has a figure are left out."""
     rows = [["", *_headings(workload)]]
-    rows += [[server.title, *_cells(workload, server, results)] for server in workload.servers(servers)]
+    measured = (server for server in workload.servers(servers) if results.of(workload.name, server.name))
+    rows += [[server.title, *_cells(workload, server, results)] for server in measured]
     kept = [at for at in range(len(rows[0])) if at == 0 or any(row[at] != _NONE for row in rows[1:])]
     return [[row[at] for at in kept] for row in rows]
 

@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from bench.gates import Gate, Verdict
 from bench.machine import Cores
 from bench.roster import Server
 
 Figures = Mapping[str, float]
+Size = Literal["full", "quick", "tiny"]
+_SIZES: tuple[Size, ...] = ("full", "quick", "tiny")
+T = TypeVar("T")
+
+
+class Sizes(NamedTuple, Generic[T]):
+    """How much is measured: for figures, for a look, and to see that the bench works."""
+
+    full: T
+    quick: T
+    tiny: T
 
 
 @dataclass(frozen=True)
@@ -46,11 +58,15 @@ class Results:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a measurement may know: its cores, whether to be quick, and the figures that are there already."""
+    """What a measurement may know: its cores, how much to measure, and the figures that are there already."""
 
     cores: Cores
-    quick: bool
+    size: Size
     results: Results
+
+    def of(self, sizes: Sizes[T]) -> T:
+        """As much as is to be measured."""
+        return sizes[_SIZES.index(self.size)]
 
 
 @dataclass(frozen=True)

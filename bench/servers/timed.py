@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import struct
 import time
-from typing import Any
+
+import apsw
 
 from bench.servers.tide import app
 from tidelog.stores.sqlite.commit import Commit
@@ -16,9 +17,9 @@ _file = os.open(os.path.join(os.environ["BENCH_COMMITS"], f"commits.{os.getpid()
 _execute = Commit.execute
 
 
-def _timed(self: Commit, *args: Any) -> None:
+def _timed(self: Commit, connection: apsw.Connection, owner: str) -> None:
     began = time.perf_counter()
-    _execute(self, *args)
+    _execute(self, connection, owner)
     os.write(_file, struct.pack("d", time.perf_counter() - began))
 
 

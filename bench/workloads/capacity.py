@@ -6,17 +6,19 @@ from bench.gates import Gate
 from bench.launch import running
 from bench.load import Load, Report, put
 from bench.roster import FLOOR, Server
+from bench.search import MOST as MOST_STREAMS
 from bench.search import largest
-from bench.workload import Column, Figures, Plan, Workload
+from bench.workload import Column, Figures, Plan, Sizes, Workload
 from bench.workloads import cost
 
 NAME = "capacity"
 RATE = cost.RATE
 P99_LIMIT, FIRST_LIMIT = 50.0, 500.0  # ms
 OPENED_PER_SECOND = 300.0  # how fast viewers come
-WINDOW, QUICK_WINDOW = 4.0, 2.0
-RESOLUTION, QUICK_RESOLUTION = 0.04, 0.10
-TRIES = 2  # one bad moment of the machine must not end a search
+WINDOW = Sizes(4.0, 2.0, 0.5)  # seconds
+RESOLUTION = Sizes(0.04, 0.10, 1.0)
+MOST = Sizes(MOST_STREAMS, MOST_STREAMS, 20)
+TRIES = Sizes(2, 1, 1)  # one bad moment of the machine must not end a search
 BLIND_START = 200
 CEILING_START, CEILING_GROWTH, CEILING_RESOLUTION = 1000, 1.5, 0.15
 
@@ -24,9 +26,7 @@ CEILING_START, CEILING_GROWTH, CEILING_RESOLUTION = 1000, 1.5, 0.15
 def measure(server: Server, plan: Plan) -> Figures:
     """One search on one server, a fresh process for every step."""
     start, growth = _first_guess(server, plan)
-    report = _search(
-        server, plan, start=start, growth=growth, resolution=QUICK_RESOLUTION if plan.quick else RESOLUTION
-    )
+    report = _search(server, plan, start=start, growth=growth, resolution=plan.of(RESOLUTION))
     return _figures(report) if report else {"streams": 0}
 
 
@@ -39,21 +39,19 @@ def _search(server: Server, plan: Plan, *, start: int, growth: float, resolution
     passed: dict[int, Report] = {}
 
     def holds(streams: int) -> bool:
-        for _ in range(1 if plan.quick else TRIES):
+        for _ in range(plan.of(TRIES)):
             report = probe(server, streams, plan=plan)
             if kept_up(report):
                 passed[streams] = report
                 return True
         return False
 
-    return passed.get(largest(holds, start=start, growth=growth, resolution=resolution))
+    return passed.get(largest(holds, start=start, growth=growth, resolution=resolution, most=plan.of(MOST)))
 
 
 def probe(server: Server, streams: int, *, plan: Plan) -> Report:
     """One try with so many streams."""
-    load = Load(
-        streams, RATE, ramp=max(1.0, streams / OPENED_PER_SECOND), window=QUICK_WINDOW if plan.quick else WINDOW
-    )
+    load = Load(streams, RATE, ramp=max(1.0, streams / OPENED_PER_SECOND), window=plan.of(WINDOW))
     with running(server, plan.cores) as on:
         return put(on, load, request=server.stream.format(seconds=load.seconds, rate=RATE))
 

@@ -6,17 +6,20 @@ from bench.gates import Gate
 from bench.launch import running
 from bench.load import Load, Unmeasurable, put
 from bench.roster import Server
-from bench.workload import Column, Figures, Plan, Workload
+from bench.workload import Column, Figures, Plan, Sizes, Workload
 
 NAME = "cost"
 STREAMS, RATE = 300, 50.0
-FULL = Load(STREAMS, RATE, ramp=2.0, window=10.0)
-QUICK = Load(STREAMS, RATE, ramp=1.0, window=4.0)
+LOADS = Sizes(
+    Load(STREAMS, RATE, ramp=2.0, window=10.0),
+    Load(STREAMS, RATE, ramp=1.0, window=4.0),
+    Load(10, RATE, ramp=0.1, window=0.5, settle=0.2),
+)
 
 
 def measure(server: Server, plan: Plan) -> Figures:
     """One server under 300 streams of 50 events a second."""
-    load = QUICK if plan.quick else FULL
+    load = plan.of(LOADS)
     with running(server, plan.cores) as on:
         report = put(on, load, request=server.stream.format(seconds=load.seconds, rate=RATE))
     if not report.window_events:

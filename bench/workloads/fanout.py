@@ -8,23 +8,24 @@ from bench.gates import Gate
 from bench.launch import running
 from bench.load import Report, Shared, Unmeasurable, put_shared
 from bench.roster import Server
-from bench.workload import Column, Figures, Plan, Workload
+from bench.workload import Column, Figures, Plan, Sizes, Workload
 
 RATE = 50.0
-FULL = Shared(1000, 500, RATE)
-QUICK = Shared(1000, 100, RATE)
-MANY = Shared(5000, 500, RATE, ramp=5.0)
-QUICK_MANY = Shared(5000, 100, RATE, ramp=4.0)
-MOST = Shared(10_000, 500, RATE, ramp=10.0)
-QUICK_MOST = Shared(10_000, 100, RATE, ramp=8.0)
 BURST = 64
-BURSTS = Shared(1000, 10 * BURST, BURST, burst=BURST)  # one burst a second
-QUICK_BURSTS = Shared(1000, 3 * BURST, BURST, burst=BURST)
+_TINY = Shared(10, 20, RATE, ramp=0.1, settle=0.3)
+FEW = Sizes(Shared(1000, 500, RATE), Shared(1000, 100, RATE), _TINY)
+MANY = Sizes(Shared(5000, 500, RATE, ramp=5.0), Shared(5000, 100, RATE, ramp=4.0), _TINY)
+MOST = Sizes(Shared(10_000, 500, RATE, ramp=10.0), Shared(10_000, 100, RATE, ramp=8.0), _TINY)
+BURSTS = Sizes(  # one burst a second
+    Shared(1000, 10 * BURST, BURST, burst=BURST),
+    Shared(1000, 3 * BURST, BURST, burst=BURST),
+    Shared(10, BURST, BURST, burst=BURST, ramp=0.1, settle=0.3),
+)
 
 
-def measure(server: Server, plan: Plan, *, full: Shared, quick: Shared) -> Figures:
+def measure(server: Server, plan: Plan, *, sizes: Sizes[Shared]) -> Figures:
     """One run from its first event to its last, and everybody who watches it."""
-    shared = quick if plan.quick else full
+    shared = plan.of(sizes)
     with running(server, plan.cores) as on:
         report = put_shared(on, shared)
     if not report.window_events:
@@ -64,8 +65,8 @@ _SERVE = ("tidelog-memory", "tidelog-sqlite")
 
 FANOUT = Workload(
     "fanout",
-    f"Fan-out: one run of {RATE:.0f} events/s, {FULL.viewers:,} viewers",
-    partial(measure, full=FULL, quick=QUICK),
+    f"Fan-out: one run of {RATE:.0f} events/s, {FEW.full.viewers:,} viewers",
+    partial(measure, sizes=FEW),
     _COLUMNS,
     gates=(
         *(Gate(name, "us", "≤", 1.4, against="c") for name in _SERVE),
@@ -76,8 +77,8 @@ FANOUT = Workload(
 )
 MANY_VIEWERS = Workload(
     "many-viewers",
-    f"Fan-out: one run of {RATE:.0f} events/s, {MANY.viewers:,} viewers",
-    partial(measure, full=MANY, quick=QUICK_MANY),
+    f"Fan-out: one run of {RATE:.0f} events/s, {MANY.full.viewers:,} viewers",
+    partial(measure, sizes=MANY),
     _COLUMNS,
     gates=(
         *(Gate(name, "p99", "<", 80, unit="ms") for name in _SERVE),
@@ -88,16 +89,16 @@ MANY_VIEWERS = Workload(
 )
 MOST_VIEWERS = Workload(
     "most-viewers",
-    f"Fan-out: one run of {RATE:.0f} events/s, {MOST.viewers:,} viewers",
-    partial(measure, full=MOST, quick=QUICK_MOST),
+    f"Fan-out: one run of {RATE:.0f} events/s, {MOST.full.viewers:,} viewers",
+    partial(measure, sizes=MOST),
     _COLUMNS,
     gates=tuple(Gate(name, "p99", "<", 150, unit="ms", stretch=True) for name in _SERVE),
     only=("raw", "node", "c", *_SERVE),
 )
 BURSTS_OF = Workload(
     "bursts",
-    f"Bursts of {BURST} events, one a second, to {BURSTS.viewers:,} viewers of one run",
-    partial(measure, full=BURSTS, quick=QUICK_BURSTS),
+    f"Bursts of {BURST} events, one a second, to {BURSTS.full.viewers:,} viewers of one run",
+    partial(measure, sizes=BURSTS),
     _COLUMNS,
     gates=(
         *(Gate(name, "us", "≤", 0.05, against="raw") for name in (*_SERVE, *_UVICORN)),

@@ -6,11 +6,14 @@ from bench.gates import Gate
 from bench.launch import running
 from bench.load import Load, Unmeasurable, put
 from bench.roster import Server
-from bench.workload import Column, Figures, Plan, Workload
+from bench.workload import Column, Figures, Plan, Sizes, Workload
 
 NAME = "first"
-ASKED = Load(200, 0, ramp=10.0, window=0.1, settle=0.2)  # 20 a second, one at a time
-QUICK = Load(100, 0, ramp=2.0, window=0.1, settle=0.2)
+ASKED = Sizes(  # one at a time
+    Load(200, 0, ramp=10.0, window=0.1, settle=0.2),
+    Load(100, 0, ramp=2.0, window=0.1, settle=0.2),
+    Load(5, 0, ramp=0.2, window=0.1, settle=0.5),
+)
 WARM_UP = Load(20, 0, ramp=0.2, window=0.1, settle=0.2)
 RUN = {"seconds": 0.02, "rate": 50.0}  # one event, due at once
 
@@ -19,7 +22,7 @@ def measure(server: Server, plan: Plan) -> Figures:
     """The median and p99 of requests that come one at a time; each run is a single event."""
     if server.publish is not None:
         raise Unmeasurable("a request starts nothing there")
-    load = QUICK if plan.quick else ASKED
+    load = plan.of(ASKED)
     with running(server, plan.cores) as on:
         put(on, WARM_UP, request=server.stream.format(**RUN))
         report = put(on, load, request=server.stream.format(**RUN))

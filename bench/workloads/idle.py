@@ -11,10 +11,10 @@ from bench.gates import Gate
 from bench.launch import Running, running
 from bench.load import Load, Unmeasurable, put
 from bench.roster import Server
-from bench.workload import Column, Figures, Plan, Workload
+from bench.workload import Column, Figures, Plan, Sizes, Workload
 
 NAME = "idle"
-VIEWERS, QUICK_VIEWERS = 1000, 500
+VIEWERS = Sizes(1000, 500, 20)
 WARM_UP = Load(20, 0, ramp=0.2, window=0.1, settle=0.5)  # so that what is made once is not counted
 
 
@@ -22,7 +22,7 @@ def measure(server: Server, plan: Plan) -> Figures:
     """Bytes for each viewer with a stream of its own and, where runs can be shared, of one run that all watch."""
     if server.idle is None:
         raise Unmeasurable("it starts no idle stream")
-    viewers = QUICK_VIEWERS if plan.quick else VIEWERS
+    viewers = plan.of(VIEWERS)
     with running(server, plan.cores) as on:
         own = _kib_per_viewer(on, viewers, request=server.idle)
     if server.viewers is None or "{run}" not in server.viewers:

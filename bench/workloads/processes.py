@@ -17,7 +17,7 @@ NAME = "processes"
 
 def measure(server: Server, plan: Plan) -> Figures:
     """The load of ``cost``, with every commit timed in the thread that makes it: waiting for the file counts."""
-    load = cost.QUICK if plan.quick else cost.FULL
+    load = plan.of(cost.LOADS)
     with scratch() as folder, running(server, plan.cores, folder=folder) as on:
         report = put(on, load, request=server.stream.format(seconds=load.seconds, rate=load.rate))
         commits = _commits(folder)

@@ -13,11 +13,11 @@ from bench.launch import Running, running
 from bench.load import Shared, Unmeasurable, begun, ns, request_bytes
 from bench.roster import Server
 from bench.sockets import kernel_bytes
-from bench.workload import Column, Figures, Plan, Workload
+from bench.workload import Column, Figures, Plan, Sizes, Workload
 
 NAME = "stalled"
-VIEWERS, QUICK_VIEWERS = 200, 50
-OWN, QUICK_OWN = 50, 20  # viewers with a run each
+VIEWERS = Sizes(200, 100, 5)
+OWN = Sizes(50, 20, 3)  # viewers with a run each
 EVENTS, PAD, RATE = 256, 4096, 128.0  # 1 MB in 2 s
 LEAD = 1.0  # seconds until the shared run's first event
 SETTLE = 1.5  # seconds after the last event
@@ -26,12 +26,12 @@ ANSWERED = 10.0  # seconds until a response has begun
 
 def measure(server: Server, plan: Plan) -> Figures:
     """KiB for each viewer of one run of 1 MB and, where runs are kept, of a run of its own."""
-    viewers, own = (QUICK_VIEWERS, QUICK_OWN) if plan.quick else (VIEWERS, OWN)
+    viewers, own = plan.of(VIEWERS), plan.of(OWN)
     with running(server, plan.cores) as on:
         figures = _shared(on, viewers)
     if server.publish is None and server.idle is not None:
         with running(server, plan.cores) as on:
-            figures["own"] = _own(on, own)
+            figures |= {f"own_{name}": value for name, value in _own(on, own).items()}
     return figures
 
 
@@ -49,14 +49,14 @@ def _shared(on: Running, viewers: int) -> dict[str, float]:
     return _per_viewer(before, after, viewers)
 
 
-def _own(on: Running, viewers: int) -> float:
+def _own(on: Running, viewers: int) -> dict[str, float]:
     seconds = EVENTS / RATE
     request = on.server.stream.format(seconds=seconds, rate=RATE) + f"&pad={PAD}"
     _warm_up(on)
     before = _memory(on)
     with _never_reading(on, request, viewers):
         time.sleep(seconds + SETTLE)
-        return _per_viewer(before, _memory(on), viewers)["kib"]
+        return _per_viewer(before, _memory(on), viewers)
 
 
 def _warm_up(on: Running) -> None:
@@ -98,12 +98,14 @@ WORKLOAD = Workload(
         Column("kib", "shared run", digits=1, spread=True, against="kib"),
         Column("process", "of it process", digits=1),
         Column("kernel", "kernel", digits=1),
-        Column("own", "own run each", digits=1, spread=True, against="own"),
+        Column("own_kib", "own run each", digits=1, spread=True, against="own_kib"),
+        Column("own_process", "of it process", digits=1),
+        Column("own_kernel", "kernel", digits=1),
     ),
     gates=(
         Gate("tidelog-memory", "kib", "≤", 48, unit="KiB"),
         Gate("tidelog-sqlite", "kib", "≤", 48, unit="KiB"),
-        Gate("tidelog-sqlite", "own", "≤", 64, unit="KiB"),
+        Gate("tidelog-sqlite", "own_kib", "≤", 64, unit="KiB"),
     ),
     busy=False,
 )

@@ -11,26 +11,27 @@ from bench.gates import Gate
 from bench.launch import running
 from bench.load import Unmeasurable
 from bench.roster import BUILT_IN, Server, named
-from bench.workload import Column, Figures, Plan, Workload
+from bench.workload import Column, Figures, Plan, Sizes, Workload
 
-TIMES, QUICK_TIMES = 5, 3
+TIMES = Sizes(5, 3, 1)
 LONGEST = 30.0  # seconds for an import
 _CODE = "import time; began = time.perf_counter(); {statement}; print((time.perf_counter() - began) * 1e3)"
 
 
 def measure_start(server: Server, plan: Plan) -> Figures:
     """Seconds from the start of the process until it takes connections; byte code and files are warm after the first."""
-    took = []
-    for _ in range(1 + (QUICK_TIMES if plan.quick else TIMES)):
+    took, cpu = [], []
+    for _ in range(1 + plan.of(TIMES)):
         with running(server, plan.cores) as on:
             took.append(on.took)
-    return {"seconds": median(took[1:])}
+            cpu.append(machine.cpu_ns(on.pid) / 1e9)
+    return {"seconds": median(took[1:]), "cpu": median(cpu[1:])}
 
 
 def measure_import(server: Server, plan: Plan) -> Figures:
     """Milliseconds of the statement in a fresh interpreter, without the interpreter's own start."""
     took = []
-    for _ in range(1 + (QUICK_TIMES if plan.quick else TIMES)):
+    for _ in range(1 + plan.of(TIMES)):
         with machine.pinned(plan.cores.server):
             done = subprocess.run(server.command, capture_output=True, timeout=LONGEST)
         if done.returncode:
@@ -47,7 +48,7 @@ START = Workload(
     "startup",
     "Start-up: seconds until a server listens",
     measure_start,
-    (Column("seconds", "s", digits=2, spread=True),),
+    (Column("seconds", "s", digits=2, spread=True), Column("cpu", "CPU s", digits=2)),
     gates=tuple(Gate(name, "seconds", "<", 1.0, unit="s") for name in (BUILT_IN.name, "tidelog-sqlite")),
     rows=(BUILT_IN, named("tidelog-sqlite"), named("raw"), named("starlette"), named("fastapi"), named("node")),
     busy=False,
