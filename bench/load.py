@@ -16,7 +16,6 @@ from bench import build, machine
 from bench.launch import Running
 
 LEAD = 0.3  # seconds for the client to be there before its first connection is due
-GRACE = 3.0  # seconds after the last intended event: what has not come by then is lost
 PATIENCE = 10.0  # seconds that the client may take beyond its plan
 _lots = itertools.count()
 
@@ -34,6 +33,7 @@ class Load:
     ramp: float
     window: float
     settle: float = 1.0  # between the last connection and the window
+    grace: float = 3.0  # seconds after the last intended event: what has not come by then is lost
 
     @property
     def seconds(self) -> float:
@@ -52,6 +52,7 @@ class Shared:
     pad: int = 0  # bytes that fill up each
     ramp: float = 1.0
     settle: float = 1.0  # between the last connection and the first event
+    grace: float = 6.0  # seconds after the last intended event: what has not come by then is lost
 
     @property
     def window(self) -> float:
@@ -114,7 +115,7 @@ def put(on: Running, load: Load, *, request: str) -> Report:
     opens = start + ns(load.ramp + load.settle)
     closes = opens + ns(load.window)
     # Idle streams never end: the client leaves as soon as the window has been read.
-    until = closes + ns(load.ramp + GRACE if load.rate else 0.5)
+    until = closes + ns(load.ramp + load.grace if load.rate else 0.5)
     count = round(load.seconds * load.rate)
     timing = Timing(load.streams, start, ns(load.ramp), opens, closes, until, count)
     with published(
@@ -130,7 +131,7 @@ def put_shared(on: Running, shared: Shared) -> Report:
     begin = time.monotonic_ns() + ns(LEAD)
     first = begin + ns(shared.ramp + shared.settle)
     closes = first + ns(shared.window)
-    timing = Timing(shared.viewers, begin, ns(shared.ramp), first, closes, closes + ns(GRACE * 2), shared.count)
+    timing = Timing(shared.viewers, begin, ns(shared.ramp), first, closes, closes + ns(shared.grace), shared.count)
     with begun(on, shared, start=first) as (request, helpers):
         return watched(on, timing, request=request, helpers=helpers)
 

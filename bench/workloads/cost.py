@@ -13,7 +13,7 @@ STREAMS, RATE = 300, 50.0
 LOADS = Sizes(
     Load(STREAMS, RATE, ramp=2.0, window=10.0),
     Load(STREAMS, RATE, ramp=1.0, window=4.0),
-    Load(10, RATE, ramp=0.1, window=0.5, settle=0.2),
+    Load(10, RATE, ramp=0.1, window=0.8, settle=0.4, grace=20),
 )
 
 

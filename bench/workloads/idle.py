@@ -34,7 +34,7 @@ def measure(server: Server, plan: Plan) -> Figures:
 def _kib_per_viewer(on: Running, viewers: int, *, request: str) -> float:
     put(on, WARM_UP, request=request)
     before = machine.rss_bytes(on.pid)
-    report = put(on, Load(viewers, 0, ramp=viewers / 500, window=0.5), request=request)
+    report = put(on, Load(viewers, 0, ramp=viewers / 500, window=0.5, settle=0.5), request=request)
     if report.first_events != viewers:
         raise Unmeasurable(f"{report.first_events} of {viewers} idle viewers got their event")
     return (report.rss - before) / viewers / 1024

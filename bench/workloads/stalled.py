@@ -18,28 +18,29 @@ from bench.workload import Column, Figures, Plan, Sizes, Workload
 NAME = "stalled"
 VIEWERS = Sizes(200, 100, 5)
 OWN = Sizes(50, 20, 3)  # viewers with a run each
-EVENTS, PAD, RATE = 256, 4096, 128.0  # 1 MB in 2 s
-LEAD = 1.0  # seconds until the shared run's first event
-SETTLE = 1.5  # seconds after the last event
+EVENTS = Sizes(256, 256, 32)
+PAD, RATE = 4096, 128.0  # 1 MB in 2 s
+LEAD = 0.5  # seconds until the shared run's first event
+SETTLE = 1.0  # seconds after the last event
 ANSWERED = 10.0  # seconds until a response has begun
 
 
 def measure(server: Server, plan: Plan) -> Figures:
     """KiB for each viewer of one run of 1 MB and, where runs are kept, of a run of its own."""
-    viewers, own = plan.of(VIEWERS), plan.of(OWN)
+    viewers, own, events = plan.of(VIEWERS), plan.of(OWN), plan.of(EVENTS)
     with running(server, plan.cores) as on:
-        figures = _shared(on, viewers)
+        figures = _shared(on, viewers, events)
     if server.publish is None and server.idle is not None:
         with running(server, plan.cores) as on:
-            figures |= {f"own_{name}": value for name, value in _own(on, own).items()}
+            figures |= {f"own_{name}": value for name, value in _own(on, own, events).items()}
     return figures
 
 
-def _shared(on: Running, viewers: int) -> dict[str, float]:
+def _shared(on: Running, viewers: int, events: int) -> dict[str, float]:
     if on.server.viewers is None:
         raise Unmeasurable("it has no way to show one run to many")
     _warm_up(on)
-    run = Shared(viewers, EVENTS, RATE, pad=PAD, ramp=0, settle=LEAD)
+    run = Shared(viewers, events, RATE, pad=PAD, ramp=0, settle=LEAD)
     start = time.monotonic_ns() + ns(LEAD)
     with begun(on, run, start=start) as (request, _):
         before = _memory(on)
@@ -49,8 +50,8 @@ def _shared(on: Running, viewers: int) -> dict[str, float]:
     return _per_viewer(before, after, viewers)
 
 
-def _own(on: Running, viewers: int) -> dict[str, float]:
-    seconds = EVENTS / RATE
+def _own(on: Running, viewers: int, events: int) -> dict[str, float]:
+    seconds = events / RATE
     request = on.server.stream.format(seconds=seconds, rate=RATE) + f"&pad={PAD}"
     _warm_up(on)
     before = _memory(on)
