@@ -64,7 +64,6 @@ WORKLOAD = Workload(
         Gate("tidelog-memory-uvicorn", "us", "≤", 1.05, against="raw"),
         Gate("tidelog-memory", "us", "≤", 0.85, against="raw"),
         Gate("tidelog-sqlite", "us", "≤", 1.0, against="raw"),
-        Gate("tidelog-sqlite-uvicorn", "us", "≤", 1.0, against="raw"),
         Gate("tidelog-memory", "us", "≤", 0.7, against="raw", stretch=True),
         *(Gate(name, "lost", "≤", 0) for name in ("tidelog-memory", "tidelog-sqlite")),
     ),

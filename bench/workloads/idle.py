@@ -15,6 +15,7 @@ from bench.workload import Column, Figures, Plan, Sizes, Workload
 
 NAME = "idle"
 VIEWERS = Sizes(1000, 500, 20)
+OPENED_PER_SECOND, SETTLE = 250, 1.0
 WARM_UP = Load(20, 0, ramp=0.2, window=0.1, settle=0.5)  # so that what is made once is not counted
 
 
@@ -34,7 +35,7 @@ def measure(server: Server, plan: Plan) -> Figures:
 def _kib_per_viewer(on: Running, viewers: int, *, request: str) -> float:
     put(on, WARM_UP, request=request)
     before = machine.rss_bytes(on.pid)
-    report = put(on, Load(viewers, 0, ramp=viewers / 500, window=0.5, settle=0.5), request=request)
+    report = put(on, Load(viewers, 0, ramp=viewers / OPENED_PER_SECOND, window=0.5, settle=SETTLE), request=request)
     if report.first_events != viewers:
         raise Unmeasurable(f"{report.first_events} of {viewers} idle viewers got their event")
     return (report.rss - before) / viewers / 1024

@@ -20,6 +20,7 @@ VIEWERS = Sizes(200, 100, 5)
 OWN = Sizes(50, 20, 3)  # viewers with a run each
 EVENTS = Sizes(256, 256, 32)
 PAD, RATE = 4096, 128.0  # 1 MB in 2 s
+LONGER = 4  # × as long a run
 LEAD = 0.5  # seconds until the shared run's first event
 SETTLE = 1.0  # seconds after the last event
 ANSWERED = 10.0  # seconds until a response has begun
@@ -30,6 +31,9 @@ def measure(server: Server, plan: Plan) -> Figures:
     viewers, own, events = plan.of(VIEWERS), plan.of(OWN), plan.of(EVENTS)
     with running(server, plan.cores) as on:
         figures = _shared(on, viewers, events)
+    if server.fan is not None and server.keeps:
+        with running(server, plan.cores) as on:
+            figures["longer"] = _shared(on, viewers, events * LONGER)["kib"]
     if server.publish is None and server.idle is not None:
         with running(server, plan.cores) as on:
             figures |= {f"own_{name}": value for name, value in _own(on, own, events).items()}
@@ -99,6 +103,7 @@ WORKLOAD = Workload(
         Column("kib", "shared run", digits=1, spread=True, against="kib"),
         Column("process", "of it process", digits=1),
         Column("kernel", "kernel", digits=1),
+        Column("longer", f"a run {LONGER} × as long", digits=1),
         Column("own_kib", "own run each", digits=1, spread=True, against="own_kib"),
         Column("own_process", "of it process", digits=1),
         Column("own_kernel", "kernel", digits=1),
@@ -106,6 +111,8 @@ WORKLOAD = Workload(
     gates=(
         Gate("tidelog-memory", "kib", "≤", 48, unit="KiB"),
         Gate("tidelog-sqlite", "kib", "≤", 48, unit="KiB"),
+        Gate("tidelog-memory", "longer", "≤", 48, unit="KiB"),
+        Gate("tidelog-sqlite", "longer", "≤", 48, unit="KiB"),
         Gate("tidelog-sqlite", "own_kib", "≤", 64, unit="KiB"),
     ),
     busy=False,
