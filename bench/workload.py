@@ -85,6 +85,12 @@ class Workload:
     only: tuple[str, ...] = ()
     rows: tuple[Server, ...] = ()
     busy: bool = True
+    plot: str = ""
+
+    @property
+    def plotted(self) -> Column:
+        """The column that makes the picture: the first, or the one that ``plot`` names."""
+        return next((column for column in self.columns if column.key == self.plot), self.columns[0])
 
     def servers(self, chosen: Sequence[Server]) -> list[Server]:
         """Who is measured, when these are asked for."""

@@ -48,10 +48,10 @@ def between(page: str, figures: str) -> str:
 
 def _sections(docs: Path, documents: Sequence[dict[str, Any]]) -> Iterator[str]:
     owner = {name: one for one in documents for name in one["workloads"]}
-    for one in documents:
-        if any(kept is one for kept in owner.values()):
-            yield _told(one) + "\n"
     shown = [workload for workload in WORKLOADS if workload.name in owner]
+    for one in documents:
+        if names := [workload.name for workload in shown if owner[workload.name] is one]:
+            yield _told(one, names) + "\n"
     merged = Results()
     for workload in shown:
         results = document.results_of(owner[workload.name])
@@ -61,12 +61,13 @@ def _sections(docs: Path, documents: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield _markdown(table.gate_rows(shown, merged)) + "\n"
 
 
-def _told(one: dict[str, Any]) -> str:
+def _told(one: dict[str, Any], names: Sequence[str]) -> str:
     machine = one["machine"]
+    told = f" {one['ceiling']}" if one["ceiling"] else ""
     size = "" if one["size"] == "full" else f" Sizes were {one['size']}: a look, no figures."
     return (
-        f"Measured {one['at'][:10]} on {machine['cores']} cores of {machine['cpu']}, Linux {machine['kernel']}, Python"
-        f" {machine['python']}.{size} {one['ceiling'] or ''} {one['noise']}"
+        f"Measured {one['at'][:10]} ({', '.join(names)}) on {machine['cores']} cores of {machine['cpu']}, Linux"
+        f" {machine['kernel']}, Python {machine['python']}.{size}{told} {one['noise']}"
     )
 
 
@@ -84,7 +85,7 @@ def _section(docs: Path, workload: Workload, results: Results) -> Iterator[str]:
 
 
 def _picture(workload: Workload, results: Results) -> str | None:
-    column = workload.columns[0]
+    column = workload.plotted
     found = [
         plot.Bar(server.title, median(values), own=server.name.startswith("tidelog"))
         for server in workload.servers(SERVERS)
