@@ -32,22 +32,33 @@ def summary(results: Results) -> str:
         return "Nothing was measured."
     spins = sorted(figures[key] for figures in every for key in (BEFORE, AFTER) if key in figures)
     least, middle, most = spins[0], spins[len(spins) // 2], spins[-1]
-    return (
-        f"Noise: a fixed spin before and after each measurement took {least:.1f} ms at best, {middle / least:.2f} × that at"
-        f" the median, {most / least:.2f} × at worst. The host took up to {max(_all(every, STOLEN)):.1f} % of the server's"
-        f" core. In {_above(every, FOREIGN, DISTURBED)} of {len(every)} measurements others took more than {DISTURBED:.0f} %"
-        f" of it; in {_above(every, CLIENT, FULL)} the client was busy for more than {FULL:.0f} % of its own core, so that"
-        f" latency and counts there are the client's.{_advice(every)}"
+    return " ".join(
+        [
+            f"Noise: a fixed spin before and after each measurement took {least:.1f} ms at best, {middle / least:.2f} × that"
+            f" at the median, {most / least:.2f} × at worst. The host took up to {max(_all(every, STOLEN), default=0):.1f} %"
+            " of the server's core.",
+            *_disturbances(_all(every, FOREIGN)),
+            *_crowded_client(_all(every, CLIENT)),
+        ]
     )
 
 
-def _advice(every: list[Figures]) -> str:
-    return " Run it again on a quiet machine." if _above(every, FOREIGN, DISTURBED) else ""
+def _disturbances(foreign: list[float]) -> Iterator[str]:
+    if not foreign:
+        return
+    above = sum(share > DISTURBED for share in foreign)
+    yield f"In {above} of {len(foreign)} measurements others took more than {DISTURBED:.0f} % of it."
+    if above:
+        yield "Run it again on a quiet machine."
 
 
-def _above(every: list[Figures], key: str, limit: float) -> int:
-    return sum(value > limit for value in _all(every, key))
+def _crowded_client(client: list[float]) -> Iterator[str]:
+    if above := sum(share > FULL for share in client):
+        yield (
+            f"In {above} of {len(client)} measurements the client was busy for more than {FULL:.0f} % of its own core:"
+            " latency and counts there are the client's."
+        )
 
 
 def _all(every: list[Figures], key: str) -> list[float]:
-    return [figures[key] for figures in every if key in figures] or [0.0]
+    return [figures[key] for figures in every if key in figures]

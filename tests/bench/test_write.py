@@ -11,7 +11,7 @@ from bench.roster import SERVERS, named
 from bench.workload import Plan, Results
 from bench.workloads import cost
 
-from bench import document, machine, plot, table, write
+from bench import document, machine, noise, plot, table, write
 
 PAGE = f"# Performance\n\nBefore.\n\n{write.BEGIN}\nold\n{write.END}\n\nAfter.\n"
 FIGURES = {"p50": 1.0, "p99": 2.0, "spin_ms": 10.0, "spin_after_ms": 20.0, "stolen": 0.5, "foreign": 7.0, "lost": 0.0}
@@ -80,3 +80,14 @@ def test_a_picture_is_xml_and_cuts_what_is_far_off() -> None:
     assert "→ 1,000.0" in texts and "12.0" in texts and "a < b" in texts
     widths = [float(element.attrib["width"]) for element in root.iter("{http://www.w3.org/2000/svg}rect")]
     assert widths[0] < widths[1] < widths[2] <= plot.WIDTH - plot.LEFT - plot.RIGHT
+
+
+def test_only_measurements_that_can_tell_are_counted_as_disturbed_or_not() -> None:
+    spins = {noise.BEFORE: 10.0, noise.AFTER: 20.0, noise.STOLEN: 0.0}
+    told = noise.summary(
+        Results({("a", "x"): [{**spins, noise.FOREIGN: 9.0, noise.CLIENT: 90.0}], ("b", "x"): [spins]})
+    )
+    assert "In 1 of 1 measurements others took more than 5 %" in told and "the client was busy" in told
+    quiet = noise.summary(Results({("b", "x"): [spins]}))
+    assert "others took" not in quiet and "2.00 × at worst" in quiet
+    assert noise.summary(Results()) == "Nothing was measured."
