@@ -291,3 +291,21 @@ async def test_whoever_reads_what_nobody_watches_any_more_waits_for_nobody(
     del bell
     async with asyncio.timeout(hub.READY_TIMEOUT / 2):
         assert list((await reading).records) == records(0, 1)
+
+
+@pytest.mark.anyio
+async def test_what_is_opened_after_a_death_is_not_lost_with_what_was_before(redis: RedisServer) -> None:
+    """The beat that finds the death may be heard of only once the process lives again; each later one counts."""
+    store = RedisStore(f"{redis.url}?beat=60")
+    await store.start("one")
+    await store.open("run/old", b"h", records=records(0, 1))
+    sent = time.monotonic()
+    await store._link.one("SET", store._keys.beat("one"), "dead")
+    await store.open("run/new", b"h", records=records(0, 1))
+    store._died(sent)
+    await asyncio.sleep(0)
+    assert [store.window(log) is not None for log in ("run/old", "run/new")] == [False, True]
+    store._died(time.monotonic())
+    await asyncio.sleep(0)
+    assert store.window("run/new") is None
+    await store.aclose()

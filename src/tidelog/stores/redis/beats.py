@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from tidelog.errors import StoreError, Unavailable
@@ -18,12 +19,13 @@ _log = logging.getLogger("tidelog.stores.redis")
 
 
 class Beats:
-    """Beats until it is closed. `dead` is called, in the thread, when somebody has declared us dead.
+    """Beats until it is closed. `dead` is called, in the thread, for each beat that finds that somebody has declared us dead,
+    with the time at which it was sent, by the monotonic clock.
 
     What tells of the process lives as long as it beats, and is made again where Redis has lost it.
     """
 
-    def __init__(self, place: Place, keys: Keys, owner: str, *, dead: Callable[[], None]) -> None:
+    def __init__(self, place: Place, keys: Keys, owner: str, *, dead: Callable[[float], None]) -> None:
         self._place = place
         self._keys = keys
         self._owner = owner
@@ -51,15 +53,15 @@ class Beats:
         try:
             with contextlib.suppress(StoreError):  # then it is found later
                 await link.find()
-            alive = True
             while not await self._over_after(self._place.beat):
+                sent = time.monotonic()
                 try:
-                    before, alive = alive, await self._once(link)
+                    alive = await self._once(link)
                 except Unavailable as error:
                     _log.warning("the lease could not be beaten: %s", error)
                     continue
-                if before and not alive:
-                    self._dead()
+                if not alive:
+                    self._dead(sent)
             await self._give_up(link)
         finally:
             await link.aclose()

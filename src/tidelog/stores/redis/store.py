@@ -17,6 +17,7 @@ import logging
 import time
 from collections.abc import Coroutine, Sequence
 from functools import partial
+from math import inf
 from typing import Any, Final
 
 from tidelog.bell import Bell
@@ -71,6 +72,7 @@ class RedisStore:
         self._notes = Notes(self._link, self._keys, owner, ttl=self._place.ttl)
         self._claims = Claims(self._link, self._keys, self.tail, ttl=self._place.ttl)
         self._stray_until = 0.0
+        self._lost_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         try:
             await self._link.start()
@@ -132,7 +134,7 @@ class RedisStore:
         finally:
             self._opening.discard(log)
         if found[0]:
-            self._flow.lose()
+            self._lose()
         if not found[HOLD]:
             raise Conflict(f"{log} exists")
         self._adopt(lane)
@@ -274,7 +276,7 @@ class RedisStore:
         finally:
             self._opening.discard(log)
         if found[0]:
-            self._flow.lose()
+            self._lose()
         if not found[-1]:
             raise Conflict(f"{log} was taken by somebody else, or goes on")
         if ended:
@@ -286,9 +288,15 @@ class RedisStore:
         await self._leases.leave(log, *({was} - {self._owner, ""}), *([] if due is None else [self._owner]))
         return lease if due is None else Lease("", lease.epoch)
 
-    def _died(self) -> None:
+    def _died(self, sent: float) -> None:
         """In the thread that beats."""
-        self._loop.call_soon_threadsafe(self._flow.lose)
+        self._loop.call_soon_threadsafe(self._lose, sent)
+
+    def _lose(self, sent: float = inf) -> None:
+        """What we had is lost. What a beat found that was sent before we lived again is known, and not of what came since."""
+        if sent > self._lost_at:
+            self._lost_at = time.monotonic()
+            self._flow.lose()
 
     def _check(self) -> None:
         if not self._open:
