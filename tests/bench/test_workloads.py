@@ -14,15 +14,16 @@ from bench.workload import Plan, Results, Workload
 from bench.workloads import WORKLOADS
 from tests.conftest import SOAK
 
-from bench import machine
+from bench import build, machine
 
 pytestmark = [
     pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"),
     pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores"),
 ]
 TRIES = 3
+LONG = ("capacity", "idle", "replay", "stalled", "many-viewers", "most-viewers")
 BY_NAME = {workload.name: workload for workload in WORKLOADS}
-ONLY_SOAK = pytest.mark.soak, pytest.mark.skipif(not SOAK, reason="the same code as another row: with SOAK=1")
+ONLY_SOAK = pytest.mark.soak, pytest.mark.skipif(not SOAK, reason="takes long: with SOAK=1")
 
 
 def here(server: Server) -> Server:
@@ -43,8 +44,8 @@ def measured(workload: Workload, server: Server) -> dict[str, float]:
 @pytest.mark.parametrize(
     "name",
     [
-        *("cost", "capacity", "fanout", "bursts", "replay", "idle", "stalled", "first"),
-        *(pytest.param(name, marks=ONLY_SOAK) for name in ("many-viewers", "most-viewers")),
+        *("cost", "fanout", "bursts", "first"),
+        *(pytest.param(name, marks=ONLY_SOAK) for name in LONG),
     ],
 )
 def test_tidelog_on_sqlite(name: str) -> None:
@@ -76,6 +77,8 @@ def test_a_python_peer(name: str, server: str) -> None:
     "server", ["c", pytest.param("node", marks=pytest.mark.skipif(not shutil.which("node"), reason="no node"))]
 )
 def test_another_peer(name: str, server: str) -> None:
+    if server == "c":
+        build.binary("sender")
     figures = measured(BY_NAME[name], named(server))
     assert figures["us"] > 0 and not figures["duplicates"] and not figures["failed"]
     assert name == "fanout" or not figures["lost"], "who comes late to a run that nobody keeps has missed its beginning"
