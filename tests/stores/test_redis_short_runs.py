@@ -32,7 +32,8 @@ def test_nothing_stays() -> None:
             process.communicate("that is all\n")
     print(before, after, now)
     assert process.returncode == 0
-    assert (now["keys"], now["channels"], now["clients"]) == (kept["keys"], kept["channels"], kept["clients"])
+    assert (now["keys"], now["channels"]) == (kept["keys"], kept["channels"])
+    assert now["clients"] <= kept["clients"] + 1, "the thread that beats connects when it first beats"
     assert now["ended"] == kept["ended"] == 0
     assert now["bytes"] < kept["bytes"] + 256 * 1024
     assert (after["tasks"], after["open"]) == (before["tasks"], before["open"])
