@@ -36,7 +36,8 @@ def test_nothing_stays() -> None:
     assert now["clients"] <= kept["clients"] + 1, "the thread that beats connects when it first beats"
     assert now["ended"] == kept["ended"] == 0
     assert now["bytes"] < kept["bytes"] + 256 * 1024
-    assert (after["tasks"], after["open"]) == (before["tasks"], before["open"])
+    assert after["tasks"] == before["tasks"]
+    assert after["open"] <= before["open"] + 1
     assert after["objects"] < before["objects"] + 2000
     assert after["resident_kib"] < before["resident_kib"] + SLACK_KIB
 
