@@ -226,8 +226,9 @@ async def test_rotation_again_and_again_under_a_busy_writer(path: Path) -> None:
         file.close()
 
     append(path, "")
-    writing = asyncio.create_task(asyncio.to_thread(rotate))
     async with following(path) as reading:
+        await reading.looked()  # at the end of what there is, where it begins
+        writing = asyncio.create_task(asyncio.to_thread(rotate))
         for n in range(total):
             assert await reading.next() == [str(n)]
             if n % every == 0:  # it stands in the newest file
