@@ -198,12 +198,9 @@ class Store(Protocol):
 
 
 class Told(NamedTuple):
-    """Records as bytes. `alike` is the same for viewers that are told the same in the same bytes."""
+    """Records as bytes. `place` is the same for viewers that are told the same records in the same bytes."""
 
-    first: int
-    last: int
-    epoch: int
-    alike: object
+    place: tuple[object, ...]
     data: bytes
 
 

@@ -250,18 +250,14 @@ class Delivery:
 
     def _bytes(self, records: Sequence[Record]) -> bytes:
         """Records as they are, joined: made once for all viewers that stand at the same place. Only for `verbatim` dialects."""
-        window, first, last = self._cursor.window, records[0].seq, records[-1].seq
+        window, last = self._cursor.window, records[-1]
+        place = (records[0].seq, last.seq, last.epoch, self._alike)
         told = window.told if window is not None else None
-        if told is not None and (told.first, told.last, told.epoch, told.alike) == (
-            first,
-            last,
-            records[-1].epoch,
-            self._alike,
-        ):
+        if told is not None and told.place == place:
             return told.data
         data = b"".join(map(self._verbatim, merge(records) if self._window else records))
         if window is not None:
-            window.told = Told(first, last, records[-1].epoch, self._alike, data)
+            window.told = Told(place, data)
         return data
 
     def _quiet(self) -> float:
