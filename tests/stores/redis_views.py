@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -65,3 +65,12 @@ def is_told_of_a_loss(one: Server, other: Server, viewers: tuple[Viewer, Viewer]
         ahead = server.watch(f"/runs/{run}/events", last_event_id=viewers[1].parser.last_id)
         assert (ahead.status, ahead.json["code"]) == (410, "cursor_ahead")
         assert rebuild(server.watch(f"/runs/{run}/events").rest()) == kept
+
+
+def are_told_all(viewers: Sequence[Viewer], text: str) -> None:
+    """Each of them sees the run complete with this text, and nobody else has owned it."""
+    for viewer in viewers:
+        viewer.rest()
+        assert rebuild(viewer.frames) == text
+        assert ending(viewer) == ("completed", None)
+        assert epochs(viewer) == {"1"}

@@ -10,7 +10,7 @@ import pytest
 from redis.crc import key_slot
 from tests.redis_cluster import Cluster, redis_cluster
 from tests.redis_server import ON_DISK, redis_server, wait_for
-from tests.stores.redis_views import ending, epochs, is_told_of_a_loss, read_to, two, watched
+from tests.stores.redis_views import are_told_all, ending, epochs, is_told_of_a_loss, read_to, two, watched
 
 from tidelog.errors import InvalidRequest
 from tidelog.stores.redis import RedisStore, errand
@@ -109,11 +109,7 @@ def test_a_replica_takes_the_place_of_a_node(lost: bool) -> None:
             is_told_of_a_loss(one, other, (mine, far), kept="".join(NUMBERS[:3]))
         else:
             gates[1].open()
-            for viewer in (mine, far):
-                viewer.rest()
-                assert rebuild(viewer.frames) == "".join(NUMBERS)
-                assert ending(viewer) == ("completed", None)
-                assert epochs(viewer) == {"1"}
+            are_told_all((mine, far), "".join(NUMBERS))
         assert one.watch("/run").run != mine.run, "others begin as ever"
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.redis_sentinel import ask, redis_sentinels
 from tests.redis_server import wait_for
-from tests.stores.redis_views import ending, epochs, is_told_of_a_loss, read_to, two, watched
+from tests.stores.redis_views import are_told_all, is_told_of_a_loss, read_to, two, watched
 
-from tidelog.testing import Gate, Script, rebuild
+from tidelog.testing import Gate, Script
 
 NUMBERS = [f"{number} " for number in range(9)]
 
@@ -35,9 +35,5 @@ def test_the_sentinels_name_a_replica(lost: bool) -> None:
             is_told_of_a_loss(one, other, (mine, far), kept="".join(NUMBERS[:3]))
         else:
             gates[1].open()
-            for viewer in (mine, far):
-                viewer.rest()
-                assert rebuild(viewer.frames) == "".join(NUMBERS)
-                assert ending(viewer) == ("completed", None)
-                assert epochs(viewer) == {"1"}
+            are_told_all((mine, far), "".join(NUMBERS))
         assert one.watch("/run").run != mine.run, "others begin as ever"
