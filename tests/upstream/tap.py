@@ -59,18 +59,28 @@ class Tap:
         with contextlib.suppress(OSError):
             while data := near.recv(65536):
                 far.sendall(data)
-        if not over.is_set():
-            over.set()
-            self._tell(left=1)
+        self._leave(over)
         _close(far)
 
     def _down(self, far: socket.socket, near: socket.socket, over: threading.Event) -> None:
         with contextlib.suppress(OSError):
             while data := far.recv(65536):
-                near.sendall(data)
+                try:
+                    near.sendall(data)
+                except OSError:  # a client that reads nothing leaves: which thread sees it first is chance
+                    self._leave(over)
+                    break
                 self._tell(sent=len(data))
-        over.set()
+        with self._changed:
+            over.set()
         _close(near)
+
+    def _leave(self, over: threading.Event) -> None:
+        """The client has gone, unless its upstream went before."""
+        with self._changed:
+            if not over.is_set():
+                over.set()
+                self._tell(left=1)
 
     def _tell(self, *, opened: int = 0, left: int = 0, sent: int = 0) -> None:
         with self._changed:
