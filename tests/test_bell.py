@@ -13,7 +13,7 @@ from tidelog.bell import Bell, Waiter
 pytestmark = pytest.mark.anyio
 
 
-def test_a_bell_calls_all_that_wait_at_every_ring() -> None:
+async def test_a_bell_calls_all_that_wait_once_a_turn() -> None:
     bell, calls = Bell(), list[str]()
     wakes = [lambda name=name: calls.append(name) for name in "ab"]
     for wake in wakes:
@@ -21,12 +21,36 @@ def test_a_bell_calls_all_that_wait_at_every_ring() -> None:
         bell.add(wake)
     assert not bell.rung
     bell.ring()
+    bell.ring()
+    assert bell.rung and not calls
+    await turns(1)
     assert calls == ["a", "b"]
+    bell.ring()
+    await turns(1)
+    assert calls == ["a", "b", "a", "b"]
+
+
+def test_who_waits_alone_is_called_at_every_ring() -> None:
+    bell, calls = Bell(), list[str]()
+    wakes = [lambda name=name: calls.append(name) for name in "ab"]
+    for wake in wakes:
+        bell.add(wake)
     bell.discard(wakes[0])
     bell.discard(wakes[0])
     bell.ring()
-    assert calls == ["a", "b", "b"]
-    assert bell.rung
+    bell.ring()
+    assert calls == ["b", "b"]
+
+
+async def test_who_leaves_before_the_crowd_is_called_is_not() -> None:
+    bell, calls = Bell(), list[str]()
+    wakes = [lambda name=name: calls.append(name) for name in "ab"]
+    for wake in wakes:
+        bell.add(wake)
+    bell.ring()
+    bell.discard(wakes[0])
+    await turns(1)
+    assert calls == ["b"]
 
 
 def test_who_leaves_or_comes_during_a_ring_does_no_harm() -> None:

@@ -18,9 +18,12 @@ Wake = Callable[[], None]
 
 
 class Bell:
-    """Many may wait at one bell, and one may wait at many. `rung` tells whether it has ever rung."""
+    """Many may wait at one bell, and one may wait at many. `rung` tells whether it has ever rung.
 
-    __slots__ = ("__weakref__", "_order", "_single", "_waiting", "lost", "rung")
+    Whoever waits alone is called at once. A crowd is called once in a turn of the loop, however often it rings there.
+    """
+
+    __slots__ = ("__weakref__", "_order", "_ringing", "_single", "_waiting", "lost", "rung")
 
     def __init__(self) -> None:
         self.rung = False
@@ -31,6 +34,8 @@ class Bell:
         """Whoever waits alone, as nearly always."""
         self._order: tuple[Wake, ...] | None = ()
         """Whom to call, as it was when the ring began; None after a change."""
+        self._ringing = False
+        """Whether the crowd is called in the next turn."""
 
     @property
     def single(self) -> bool:
@@ -46,8 +51,9 @@ class Bell:
                 wake()
             except Exception:
                 log.exception("tidelog: a reader failed")
-        elif self._waiting:
-            self._ring_all()
+        elif self._waiting and not self._ringing:
+            self._ringing = True
+            asyncio.get_running_loop().call_soon(self._ring_all)
 
     def add(self, wake: Wake) -> None:
         """Call `wake` at every ring from now on."""
@@ -64,6 +70,7 @@ class Bell:
         self._order = None
 
     def _ring_all(self) -> None:
+        self._ringing = False
         order = self._order
         if order is None:
             order = self._order = tuple(self._waiting)
