@@ -41,6 +41,11 @@ class Cursor:
         """Whether nobody else waits for this log in this process."""
         return self._bell is not None and self._bell.single
 
+    @property
+    def lost(self) -> bool:
+        """Whether the log may have lost records that were handed out: `next` will say so."""
+        return self._bell is not None and self._bell.lost
+
     async def next(self, timeout: float | None = None) -> Sequence[Record]:
         """The next records, at most `batch` bytes: at once if there are any, else when some come.
 

@@ -13,7 +13,7 @@ from tidelog.seams import RECORD_COST, Page, Told
 class LogWindow:
     """Implements `seams.Window`: `records` begins behind `base`; those behind `stored` are not to be shown."""
 
-    __slots__ = ("base", "ended", "records", "stored", "told")
+    __slots__ = ("_page", "_place", "base", "ended", "records", "stored", "told")
 
     def __init__(self, base: int, records: Sequence[Record] = ()) -> None:
         self.base = base
@@ -21,6 +21,9 @@ class LogWindow:
         self.stored = base + len(records)
         self.ended = False
         self.told: Told | None = None
+        self._place = (-1, 0, 0, False)
+        """Where the last long page was read: who stands at the same place gets the same one."""
+        self._page = Page((), False, False)
 
     def page(self, after: int, limit: int) -> Page:
         """The stored records behind `after`, which is not before `base`, up to `limit` bytes."""
@@ -30,13 +33,19 @@ class LogWindow:
             return Page((self.records[start],), False, self.ended)
         if count <= 0:
             return Page((), False, self.ended)
+        place = (after, self.stored, limit, self.ended)
+        if place != self._place:
+            self._page, self._place = self._cut(start, stop, limit), place
+        return self._page
+
+    def _cut(self, start: int, stop: int, limit: int) -> Page:
         taken, size = 0, 0
         for record in self.records[start : min(stop, start + limit // RECORD_COST + 1)]:
             size += len(record.data) + RECORD_COST
             if size > limit and taken:
                 break
             taken += 1
-        more = taken < count
+        more = taken < stop - start
         return Page(self.records[start : start + taken], more, self.ended and not more)
 
 

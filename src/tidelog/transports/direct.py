@@ -79,9 +79,10 @@ class DirectDelivery(Delivery):
         return True
 
     def _rung_otherwise(self) -> None:
-        if not self._waiting or self._cursor.window is None:
+        window = self._cursor.window
+        if not self._waiting or window is None:
             self._cursor.ring()
-        elif not self._scheduled:
+        elif not self._scheduled and (window.stored > self._checked or window.ended or self._cursor.lost):
             self._scheduled = True
             self._turn.soon(self._catch_up)
 
