@@ -26,7 +26,7 @@ GAP_RATE: Final = 1500.0
 RATE_SPAN: Final = 0.05
 """Seconds over which the rate is averaged."""
 CHUNK_SECONDS: Final = 1.0
-CHUNK_BYTES: Final = 64 * 1024
+CHUNK_BYTES: Final = 32 * 1024
 """A log's records move to a chunk at this age and at this size."""
 MOVE_EVERY: Final = 0.1
 """Chunks are written together: at most once in so many seconds, except for full and ended logs."""

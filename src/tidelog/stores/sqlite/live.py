@@ -8,8 +8,8 @@ from tidelog.log import Lease, Record
 from tidelog.stores.sqlite.blocks import SEQ_BITS, encode, pack_whose
 from tidelog.window import OwnWindow
 
-WINDOW_RECORDS = 1024
-WINDOW_BYTES = 256 * 1024
+WINDOW_RECORDS = 256
+WINDOW_BYTES = 64 * 1024
 """What a window may hold once it is chunked; half of it stays."""
 
 Chunk = tuple[int, int, int, bytes]
