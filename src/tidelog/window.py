@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from tidelog.bell import Bell
 from tidelog.errors import Conflict
 from tidelog.log import Lease, Record, Tail
 from tidelog.seams import RECORD_COST, Page, Told
 
+WINDOW_RECORDS: Final = 256
+WINDOW_BYTES: Final = 64 * 1024
+"""What a window holds of records that it may let go of; where there is more, half of this stays."""
+LOOK_EVERY: Final = 64
+"""Records after which `look` is due."""
+
 
 class LogWindow:
     """Implements `seams.Window`: `records` begins behind `base`; those behind `stored` are not to be shown."""
 
-    __slots__ = ("_page", "_place", "base", "ended", "records", "stored", "told")
+    __slots__ = ("_page", "_place", "base", "ended", "look_at", "records", "stored", "told")
 
     def __init__(self, base: int, records: Sequence[Record] = ()) -> None:
         self.base = base
         self.records = list(records)
         self.stored = base + len(records)
         self.ended = False
+        self.look_at = self.stored + LOOK_EVERY
         self.told: Told | None = None
         self._place = (-1, 0, 0, False)
         """Where the last long page was read: who stands at the same place gets the same one."""
@@ -37,6 +45,24 @@ class LogWindow:
         if place != self._place:
             self._page, self._place = self._cut(start, stop, limit), place
         return self._page
+
+    def look(self, upto: int) -> None:
+        """`shrink`, for stores that do not count bytes: once something is stored behind `look_at`."""
+        self.shrink(sum([len(record.data) for record in self.records]), upto)
+        self.look_at = self.stored + LOOK_EVERY
+
+    def shrink(self, size: int, upto: int) -> int:
+        """Let go of the oldest records, none behind `upto`, if their number or their `size` in bytes is too large; the size of
+        what stays, as if all were of one size.
+        """
+        count = len(self.records)
+        if count <= WINDOW_RECORDS and size <= WINDOW_BYTES:
+            return size
+        keep = min(WINDOW_RECORDS, WINDOW_BYTES * count // (size + 1)) // 2
+        cut = max(0, min(count - keep, upto - self.base))
+        del self.records[:cut]
+        self.base += cut
+        return size * (count - cut) // count
 
     def _cut(self, start: int, stop: int, limit: int) -> Page:
         taken, size = 0, 0

@@ -11,19 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.conftest import count
 
+from tidelog import window
 from tidelog.errors import Gone, TidelogError
 from tidelog.log import Lease, Record
 from tidelog.seams import Store
 from tidelog.stores.memory import MemoryStore
-from tidelog.stores.sqlite import SqliteStore, journal, live
+from tidelog.stores.sqlite import SqliteStore, journal
 from tidelog.testing.conformance import whole
 
 OWNER = "one"
 SMALL = {
     (journal, "CHUNK_BYTES"): 300,
     (journal, "MOVE_EVERY"): 0.0,
-    (live, "WINDOW_RECORDS"): 6,
-    (live, "WINDOW_BYTES"): 2000,
+    (window, "WINDOW_RECORDS"): 6,
+    (window, "WINDOW_BYTES"): 2000,
 }
 
 names = st.sampled_from(["run/a", "run/b"])

@@ -230,8 +230,8 @@ class Flow:
             if lane.error is None:
                 lane.call, lane.stored = lane.stored, lane.sent
                 lane.sure = True
-                if lane.sent > lane.full_at:
-                    lane.shrink()
+                if lane.stored > lane.look_at:
+                    lane.look(lane.call)  # the last append stays
                 bell = lane.bell
                 if bell is not None:
                     bell.ring()

@@ -24,7 +24,6 @@ from tidelog.window import LogWindow
 
 READY_TIMEOUT: Final = 2.0
 """Seconds for which a reader waits until its channel is heard; a ring that is lost meanwhile costs a delay."""
-WINDOW_RECORDS: Final = 1024
 
 _log = logging.getLogger("tidelog.stores.redis")
 
@@ -68,14 +67,12 @@ class Watch(LogWindow):
         self.stored = page.records[-1].seq if page.records else self.stored
         self.epoch = page.records[-1].epoch if page.records else self.epoch
         self.ended = page.ended
-        if len(self.records) > WINDOW_RECORDS:
-            cut = len(self.records) - WINDOW_RECORDS // 2
-            del self.records[:cut]
-            self.base += cut
+        if self.stored > self.look_at:
+            self.look(self.stored)
 
     def begin(self, at: Stand) -> None:
         """The log stands here: what follows will be kept."""
-        self.base = self.stored = at.last
+        self.base = self.stored = self.look_at = at.last
         self.epoch = at.epoch
         self.records.clear()
         self.ended = False

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from tidelog.errors import StoreError
 from tidelog.log import Lease, Record
 from tidelog.stores.redis.keys import LogKeys
 from tidelog.window import OwnWindow
-
-WINDOW_RECORDS: Final = 1024
-"""Stored records beyond which half of them leave the memory."""
 
 
 class Birth(NamedTuple):
@@ -30,7 +27,6 @@ class Lane(OwnWindow):
         "birth",
         "error",
         "flight",
-        "full_at",
         "group",
         "keys",
         "known",
@@ -59,8 +55,6 @@ class Lane(OwnWindow):
         """The life of Redis in which it came here."""
         self.prefix = b""
         """How every command begins that stores a part of it: see `calls.append`."""
-        self.full_at = base + WINDOW_RECORDS
-        """The record behind which there are too many in memory."""
         self.plain_until = float("-inf")
         """Until when its records are stored and nothing else is said: its keys need no more time to live."""
 
@@ -71,10 +65,3 @@ class Lane(OwnWindow):
         if live:
             self.lease.tell(error)
         self.ring()
-
-    def shrink(self) -> None:
-        """Let go of the oldest records, but not of the last append."""
-        cut = max(0, min(WINDOW_RECORDS // 2, self.call - self.base))
-        del self.records[:cut]
-        self.base += cut
-        self.full_at = self.base + WINDOW_RECORDS

@@ -8,10 +8,6 @@ from tidelog.log import Lease, Record
 from tidelog.stores.sqlite.blocks import SEQ_BITS, encode, pack_whose
 from tidelog.window import OwnWindow
 
-WINDOW_RECORDS = 256
-WINDOW_BYTES = 64 * 1024
-"""What a window may hold once it is chunked; half of it stays."""
-
 Chunk = tuple[int, int, int, bytes]
 """A row of the table: id, count, epoch, data."""
 
@@ -72,11 +68,4 @@ class Live(OwnWindow):
         self.bytes += self.block_bytes
         self.blocks.clear()
         self.block_bytes = 0
-        count = len(self.records)
-        if count > WINDOW_RECORDS or self.bytes > WINDOW_BYTES:
-            keep = min(WINDOW_RECORDS, WINDOW_BYTES * count // (self.bytes + 1)) // 2  # as if all were of one size
-            needed = min(self.call, last - 1)  # the last append, and one record at least
-            cut = max(0, min(count - keep, needed - self.base))
-            del self.records[:cut]
-            self.base += cut
-            self.bytes = self.bytes * (count - cut) // count
+        self.bytes = self.shrink(self.bytes, min(self.call, last - 1))  # not of the last append, nor of the last record
