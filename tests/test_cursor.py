@@ -79,7 +79,7 @@ async def test_it_reads_to_the_end_and_then_nothing_for_ever(store: MemoryStore)
 async def test_a_small_batch_is_one_record_at_least(store: MemoryStore) -> None:
     for after in range(1, 20):
         await add(store, after)
-    cursor, found = Cursor(store, LOG, 3, batch=400), list[int]()
+    cursor, found = Cursor(store, LOG, 3, batch=150), list[int]()
     while cursor.position < 20:
         batch = await numbers(cursor)
         assert 1 <= len(batch) <= 3

@@ -16,7 +16,6 @@ from tidelog import events as e
 from tidelog.errors import Gone, InvalidRequest
 from tidelog.log import Lease, Record
 from tidelog.paced import Paced, parse
-from tidelog.seams import RECORD_COST
 from tidelog.stores.memory import MemoryStore
 
 LOG = "run/r"
@@ -153,7 +152,7 @@ def test_it_moves() -> None:
 def test_it_keeps_one_batch_and_nothing_when_it_closes() -> None:
     async def work() -> None:
         store = await stored([float(n) for n in range(100)])
-        one = RECORD_COST + len(spoken([0.0])[0].data)
+        one = len(spoken([0.0])[0].data)
         cursor = Paced(store, LOG, pace=1.0, batch=3 * one)
         for _ in range(10):
             await cursor.next()

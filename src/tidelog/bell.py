@@ -18,15 +18,15 @@ Wake = Callable[[], None]
 
 
 class Bell:
-    """Many may wait at one bell, and one may wait at many. `rung` tells whether it has ever rung.
+    """Many may wait at one bell, and one may wait at many. `rings` tells how often it has rung.
 
     Whoever waits alone is called at once. A crowd is called once in a turn of the loop, however often it rings there.
     """
 
-    __slots__ = ("__weakref__", "_order", "_ringing", "_single", "_waiting", "lost", "rung")
+    __slots__ = ("__weakref__", "_order", "_ringing", "_single", "_waiting", "lost", "rings")
 
     def __init__(self) -> None:
-        self.rung = False
+        self.rings = 0
         self.lost = False
         """Whether the log may have lost records that were read under this bell."""
         self._waiting: dict[Wake, None] = {}
@@ -38,13 +38,18 @@ class Bell:
         """Whether the crowd is called in the next turn."""
 
     @property
+    def rung(self) -> bool:
+        """Whether it has ever rung."""
+        return self.rings > 0
+
+    @property
     def single(self) -> bool:
         """Whether one waits alone."""
         return self._single is not None
 
     def ring(self) -> None:
         """Call all that wait. What one raises hurts neither the others nor the writer."""
-        self.rung = True
+        self.rings += 1
         wake = self._single
         if wake is not None:
             try:

@@ -13,20 +13,20 @@ from tidelog.seams import BATCH_BYTES, Peeking, Store, Window
 class Cursor:
     """Reads one log from `position` on. One task uses it at a time.
 
-    `position` is the last record handed out; `ended` tells that there will never be another. `window` is the end of the log in
-    memory, if this process has it: who reads there goes on by moving `position`. `rung` is called at each ring; set it before
-    the first `next` to be called instead of `ring`, which ends the wait of `next`.
+    `position` is the last record handed out; `ended` tells that there will never be another, `more` that there was more to read
+    at once. `window` is the end of the log in memory, if this process has it: who reads there goes on by moving `position`.
+    `rung` is called at each ring; set it before the first `next` to be called instead of `ring`, which ends the wait of `next`.
     """
 
     __slots__ = (
-        "_bell", "_interrupted", "_store", "_waiter", "_windows", "batch", "ended", "log", "position", "rung", "window",
+        "_bell", "_interrupted", "_store", "_waiter", "_windows", "batch", "ended", "log", "more", "position", "rung", "window",
     )  # fmt: skip
 
     def __init__(self, store: Store, log: str, position: int = 0, *, batch: int = BATCH_BYTES) -> None:
         self.log = log
         self.position = position
         self.batch = batch
-        self.ended = False
+        self.ended = self.more = False
         self.window: Window | None = None
         self._store = store
         self._windows = store.window if isinstance(store, Peeking) else None
@@ -106,7 +106,7 @@ class Cursor:
         except BaseException:
             self._waiter.woken = True  # nothing is read: the next call begins with it
             raise
-        self.ended = page.ended
+        self.ended, self.more = page.ended, page.more
         if page.more:
             self._waiter.woken = True
         if page.records:

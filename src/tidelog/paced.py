@@ -98,7 +98,7 @@ class Paced(Cursor):
         position = self.position
         records = await super()._read()
         self.position, self.window = position, None
-        self._reached, self.ended = self.ended, False
+        self._reached, self.ended, self.more = self.ended, False, False
         self._more = self._waiter.woken
         self._ahead.extend(records)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import msgspec
 
@@ -18,7 +18,7 @@ from tidelog.log import Lease, Record, Tail
 from tidelog.parts import Parts
 
 BATCH_BYTES = 256 * 1024
-"""The most that one read hands out, counting RECORD_COST for each record beside its data."""
+"""The most that one read hands out, counting RECORD_COST for each record beside its data where it makes that record anew."""
 RECORD_COST = 128
 
 
@@ -197,13 +197,6 @@ class Store(Protocol):
         ...
 
 
-class Told(NamedTuple):
-    """Records as bytes. `place` is the same for viewers that are told the same records in the same bytes."""
-
-    place: tuple[object, ...]
-    data: bytes
-
-
 class Window(Protocol):
     """The end of one live log in memory, as it grows."""
 
@@ -212,8 +205,6 @@ class Window(Protocol):
     base: int
     stored: int
     ended: bool
-    told: Told | None
-    """What a viewer was last told of it, for whoever stands where that one stood."""
 
     def page(self, after: int, limit: int) -> Page:
         """What `read` would give; `after` is not before `base`."""

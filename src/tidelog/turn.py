@@ -1,4 +1,6 @@
-"""What deliveries do together: calls gathered into one callback of the loop, at once or at a tick; and how wide windows are."""
+"""What deliveries do together: calls gathered into one callback of the loop, at once or at a tick; what they tell alike; and how
+wide windows are.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,8 @@ import logging
 from collections.abc import Callable
 from time import thread_time
 from typing import Final
+
+from tidelog.kept import Kept
 
 TICK: Final = 0.003
 """Seconds between ticks: what is due between two is done at the later one."""
@@ -29,10 +33,12 @@ class Turn:
     The load is looked at for as long as somebody is in.
     """
 
-    __slots__ = ("_at", "_busy", "_calls", "_in", "_spent", "_ticks", "_timer", "width")
+    __slots__ = ("_at", "_busy", "_calls", "_in", "_spent", "_ticks", "_timer", "told", "width")
 
     def __init__(self) -> None:
         self.width = 1.0
+        self.told = Kept[bytes]()
+        """What viewers were told, by place: made once for all who stand there, now or a little later."""
         self._calls: list[Call] = []
         self._ticks: dict[int, list[Call]] = {}
         self._in = 0

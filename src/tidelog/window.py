@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 from tidelog.bell import Bell
 from tidelog.errors import Conflict
 from tidelog.log import Lease, Record, Tail
-from tidelog.seams import RECORD_COST, Page, Told
+from tidelog.seams import Page
 
 WINDOW_RECORDS: Final = 256
 WINDOW_BYTES: Final = 64 * 1024
 """What a window holds of records that it may let go of; where there is more, half of this stays."""
+SHORTEST: Final = 32
+"""Bytes that the data of a record has at least, or counts for."""
+CUTS: Final = 1024
+"""Ends of pages that a window remembers."""
 LOOK_EVERY: Final = 64
 """Records after which `look` is due."""
 
@@ -20,7 +26,7 @@ LOOK_EVERY: Final = 64
 class LogWindow:
     """Implements `seams.Window`: `records` begins behind `base`; those behind `stored` are not to be shown."""
 
-    __slots__ = ("_page", "_place", "base", "ended", "look_at", "records", "stored", "told")
+    __slots__ = ("_cuts", "_page", "_place", "base", "ended", "look_at", "records", "stored")
 
     def __init__(self, base: int, records: Sequence[Record] = ()) -> None:
         self.base = base
@@ -28,22 +34,22 @@ class LogWindow:
         self.stored = base + len(records)
         self.ended = False
         self.look_at = self.stored + LOOK_EVERY
-        self.told: Told | None = None
         self._place = (-1, 0, 0, False)
         """Where the last long page was read: who stands at the same place gets the same one."""
         self._page = Page((), False, False)
+        self._cuts: dict[tuple[int, int], int] = {}
+        """Where pages end that are full, by where they begin and their limit: many take a long log in the same pages."""
 
     def page(self, after: int, limit: int) -> Page:
         """The stored records behind `after`, which is not before `base`, up to `limit` bytes."""
-        start, stop = after - self.base, self.stored - self.base
-        count = stop - start
+        count = self.stored - after
         if count == 1:
-            return Page((self.records[start],), False, self.ended)
+            return Page((self.records[after - self.base],), False, self.ended)
         if count <= 0:
             return Page((), False, self.ended)
         place = (after, self.stored, limit, self.ended)
         if place != self._place:
-            self._page, self._place = self._cut(start, stop, limit), place
+            self._page, self._place = self._cut(after, limit), place
         return self._page
 
     def look(self, upto: int) -> None:
@@ -64,15 +70,21 @@ class LogWindow:
         self.base += cut
         return size * (count - cut) // count
 
-    def _cut(self, start: int, stop: int, limit: int) -> Page:
-        taken, size = 0, 0
-        for record in self.records[start : min(stop, start + limit // RECORD_COST + 1)]:
-            size += len(record.data) + RECORD_COST
-            if size > limit and taken:
-                break
-            taken += 1
-        more = taken < stop - start
-        return Page(self.records[start : start + taken], more, self.ended and not more)
+    def _cut(self, after: int, limit: int) -> Page:
+        """What is in memory anyway counts for its data alone."""
+        end = self._cuts.get((after, limit))
+        if end is None:
+            start, stop = after - self.base, self.stored - self.base
+            sizes = accumulate(
+                [len(record.data) for record in self.records[start : min(stop, start + limit // SHORTEST + 1)]]
+            )
+            end = after + (bisect_right(list(sizes), limit) or 1)
+            if end < self.stored:
+                if len(self._cuts) >= CUTS:
+                    self._cuts.clear()
+                self._cuts[after, limit] = end
+        more = end < self.stored
+        return Page(self.records[after - self.base : end - self.base], more, self.ended and not more)
 
 
 class OwnWindow(LogWindow):

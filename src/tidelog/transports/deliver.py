@@ -17,7 +17,7 @@ from tidelog.errors import Unavailable
 from tidelog.frame import PLAIN, Envelope, Frame, Why
 from tidelog.granularity import Granularity, Holder, beginning, is_delta, merge
 from tidelog.log import Record
-from tidelog.seams import RECORD_COST, Dialect, Framing, Told
+from tidelog.seams import Dialect, Framing
 from tidelog.turn import Turn
 
 HEARTBEAT: Final = 15.0
@@ -123,6 +123,8 @@ class Delivery:
                     break
                 if records:
                     await self._send(records)
+                    if self._cursor.more:
+                        await asyncio.sleep(0)  # it may be long until the socket is full: others have their turn
                 elif self._cursor.ended:
                     self._how = "ended"
                 elif self._framing.heartbeat and self._quiet() >= self._pacing.heartbeat:
@@ -206,8 +208,8 @@ class Delivery:
         if self._ripe or not self._window or not records or self._cursor.ended:
             return records
         wait = self._next_at - records[-1].at
-        if wait <= 0 or self._is_behind(records) or not all(map(is_delta, records)):
-            return records
+        if wait <= 0 or self._cursor.more or not all(map(is_delta, records)):
+            return records  # a viewer that catches up does not wait for more to come
         self._ripe = True
         await asyncio.sleep(min(wait, self._window * self._turn.width))
         return [*records, *await self._cursor.next(0)]
@@ -250,23 +252,23 @@ class Delivery:
 
     def _bytes(self, records: Sequence[Record]) -> bytes:
         """Records as they are, joined: made once for all viewers that stand at the same place. Only for `verbatim` dialects."""
-        window, last = self._cursor.window, records[-1]
-        place = (records[0].seq, last.seq, last.epoch, self._alike)
-        told = window.told if window is not None else None
-        if told is not None and told.place == place:
-            return told.data
-        data = b"".join(map(self._verbatim, merge(records) if self._window else records))
-        if window is not None:
-            window.told = Told(place, data)
+        cursor = self._cursor
+        if cursor.alone and not cursor.more:
+            return self._joined(records)
+        told, last = self._turn.told, records[-1]
+        place = (cursor.log, records[0].seq, last.seq, last.epoch, self._alike)
+        data = told.get(place)
+        if data is None:
+            data = self._joined(records)
+            told.keep(place, data, len(data))
         return data
+
+    def _joined(self, records: Sequence[Record]) -> bytes:
+        return b"".join(map(self._verbatim, merge(records) if self._window else records))
 
     def _quiet(self) -> float:
         """Seconds since the last byte went out."""
         return self._loop.time() - self._spoke_at
-
-    def _is_behind(self, records: Sequence[Record]) -> bool:
-        """A batch that is full was cut: a viewer that catches up does not wait for more to come."""
-        return sum(len(record.data) + RECORD_COST for record in records) > self._cursor.batch // 2
 
     async def _send(self, records: Sequence[Record]) -> None:
         if self._holder is not None:

@@ -55,6 +55,7 @@ class DirectDelivery(Delivery):
     ) -> None:  # fmt: skip
         super().__init__(cursor, dialect, framing, write=write, pacing=pacing, turn=turn, envelope=direct.envelope)
         self._direct = direct
+        self._plain = dialect.verbatim
         self._ready = False
         """Whether records go out as they are, and nothing has gone through `Write` since the direct way was found free."""
         self._scheduled = False
@@ -64,6 +65,18 @@ class DirectDelivery(Delivery):
     async def _out(self, data: bytes) -> None:
         self._ready = False
         await super()._out(data)
+
+    async def _say_plain(self, records: Sequence[Record]) -> bool:
+        """What a viewer that is behind is told, in the same bytes as others: the task waits only where the socket is full."""
+        direct = self._direct
+        data = self._bytes(records) if records and direct.ready(self._sent) else b""
+        if not data or len(data) > SLICE_BYTES:
+            return await self._say(self._frames(records))
+        direct.put(data)
+        if not direct.open:
+            await self._out(b"")  # returns once there is room
+        self._spoke_at = self._loop.time()
+        return True
 
     def _quiet(self) -> float:
         """A window less after the short way, which does not ask what time it is."""

@@ -6,14 +6,15 @@ the last record.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import msgspec
 
 from tidelog.log import Record
-from tidelog.seams import Page
-from tidelog.window import LogWindow
+from tidelog.seams import RECORD_COST, Page
 
 pack = msgspec.msgpack.Encoder().encode
 """Of a block of one record: `(epoch, (at,), (data,))`, so that it costs no call more."""
@@ -44,6 +45,7 @@ def page(found: Sequence[Any], after: int, limit: int) -> Page:
         for record in decode(entry, block)
         if record.seq > after
     ]
-    cut = LogWindow(after, records).page(after, limit)
-    more = bool(cut.records) and cut.records[-1].seq < last
-    return Page(cut.records, more, ended and not more)
+    sizes = accumulate([len(record.data) + RECORD_COST for record in records])
+    taken = records[: bisect_right(list(sizes), limit) or 1]
+    more = bool(taken) and taken[-1].seq < last
+    return Page(taken, more, ended and not more)

@@ -36,6 +36,7 @@ from tidelog.stores.sqlite import blocks, jobs, reading
 from tidelog.stores.sqlite.blocks import Block, encode_text, mark_of
 from tidelog.stores.sqlite.journal import Journal
 from tidelog.stores.sqlite.live import Live
+from tidelog.stores.sqlite.pages import Pages
 from tidelog.stores.sqlite.schema import parse, prepare
 from tidelog.stores.sqlite.sweeper import Sweeper
 from tidelog.stores.sqlite.writer import Checkpointer, Readers, Writer
@@ -58,6 +59,7 @@ class SqliteStore:
         self._owner = ""
         self._open = False
         self._bells: WeakValueDictionary[int, Bell] = WeakValueDictionary()  # of logs that others write, by mark
+        self._pages = Pages()
         self._beats: dict[int, tuple[int, float]] = {}  # other owners: beat, and since when it stands
         self._scanning: asyncio.Task[None] | None = None
         self._scan_again = False
@@ -126,7 +128,14 @@ class SqliteStore:
         live = self._journal.live.get(log)
         if live is not None and after >= live.base:
             return live.page(after, limit)
-        found = await self._read(reading.read, log, mark_of(log), after, limit)
+        mark = mark_of(log)
+        bell = self._bells.get(mark)
+        if bell is None:
+            return await self._page(log, mark, after, limit)
+        return await self._pages.read(bell, after, limit, partial(self._page, log, mark, after, limit))
+
+    async def _page(self, log: str, mark: int, after: int, limit: int) -> Page:
+        found = await self._read(reading.read, log, mark, after, limit)
         return blocks.page(found.blocks, after, limit, complete=found.complete, ended=found.ended)
 
     def window(self, log: str) -> Window | None:

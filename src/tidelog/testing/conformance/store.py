@@ -206,7 +206,7 @@ class StoreConformance(ParkingConformance):
         wanted = records(0, 40, size=100)
         await store.open(LOG, b"", records=wanted[:1])
         await store.append(LOG, 1, wanted[1:], lease=self.lease, ended=True)
-        for limit in (1, 300, 1000, 4000):
+        for limit in (1, 300, 1000, 3000):
             page = await store.read(LOG, 3, limit)
             assert page.more and not page.ended
             assert page.records[0].seq == 4 and sum(len(r.data) for r in page.records) <= max(limit, 100)
