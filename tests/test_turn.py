@@ -17,6 +17,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_a_turn_makes_its_calls_together_and_an_error_stops_none(caplog: pytest.LogCaptureFixture) -> None:
     turn, calls = Turn(), list[str]()
+    turn.enter()
 
     def again() -> None:
         calls.append("a")
@@ -31,10 +32,12 @@ async def test_a_turn_makes_its_calls_together_and_an_error_stops_none(caplog: p
     await asyncio.sleep(0)
     assert calls == ["a", "b", "c"]
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    turn.leave()
 
 
 async def test_later_is_not_earlier_and_all_of_a_tick_go_in_one_callback() -> None:
     turn, loop, calls = Turn(), asyncio.get_running_loop(), list[tuple[int, float]]()
+    turn.enter()
     began = loop.time()
     for number in range(200):
         turn.later(number / 10_000, lambda number=number: calls.append((number, loop.time() - began)))
@@ -43,6 +46,7 @@ async def test_later_is_not_earlier_and_all_of_a_tick_go_in_one_callback() -> No
     assert not turn._ticks
     assert [number for number, _ in calls] == list(range(200))
     assert all(after >= number / 10_000 - 0.001 for number, after in calls)
+    turn.leave()
 
 
 async def test_windows_are_wider_while_the_loop_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,10 +30,10 @@ Call = Callable[[], None]
 class Turn:
     """Makes calls together. `width` is how many times as wide as they are asked for merge windows are under the load of now.
 
-    The load is looked at for as long as somebody is in.
+    For who has entered. The load is looked at for as long as somebody is in.
     """
 
-    __slots__ = ("_at", "_busy", "_calls", "_in", "_spent", "_ticks", "_timer", "told", "width")
+    __slots__ = ("_at", "_busy", "_calls", "_in", "_loop", "_spent", "_ticks", "_timer", "told", "width")
 
     def __init__(self) -> None:
         self.width = 1.0
@@ -48,12 +48,12 @@ class Turn:
     def soon(self, call: Call) -> None:
         """Make this call in the next turn of the loop."""
         if not self._calls:
-            asyncio.get_running_loop().call_soon(self._run)
+            self._loop.call_soon(self._run)
         self._calls.append(call)
 
     def later(self, delay: float, call: Call) -> None:
         """Make this call in `delay` seconds, up to a tick later."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         tick = int((loop.time() + delay) / TICK) + 1
         calls = self._ticks.get(tick)
         if calls is None:
@@ -65,7 +65,7 @@ class Turn:
         """Look at the load from now on."""
         self._in += 1
         if self._timer is None:
-            loop = asyncio.get_running_loop()
+            loop = self._loop = asyncio.get_running_loop()
             self._at, self._spent = loop.time(), thread_time()
             self._timer = loop.call_later(SAMPLE, self._look, loop)
 
