@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from tidelog.bell import Bell, Waiter
 from tidelog.errors import CursorAhead, Gone, NotFound
 from tidelog.log import Position, Record, run_log
-from tidelog.seams import BATCH_BYTES, Peeking, Store, Window
+from tidelog.seams import BATCH_BYTES, Store, Window
 
 
 class Cursor:
@@ -29,7 +29,8 @@ class Cursor:
         self.ended = self.more = False
         self.window: Window | None = None
         self._store = store
-        self._windows = store.window if isinstance(store, Peeking) else None
+        # Whether the store is `Peeking`: to ask `isinstance` takes longer than all the rest of this.
+        self._windows: Callable[[str], Window | None] | None = getattr(store, "window", None)
         self._waiter = Waiter()
         self._waiter.woken = True  # nothing is read yet
         self._bell: Bell | None = None

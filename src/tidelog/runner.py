@@ -233,7 +233,7 @@ class Runner:
 
     async def _open(self, launch: Launch, claim: Claim) -> Launched:
         launch = self._opening(launch)
-        if not isinstance(self.store, Parking):
+        if launch.resume is not None and not isinstance(self.store, Parking):
             launch = launch._replace(resume=None)
         opened = await open_run(self.store, launch)
         if isinstance(opened, Head):
@@ -362,12 +362,11 @@ class Runner:
             log.info("run %s ended: %s, %d records", live.run.id, live.run.outcome, live.run.last)
 
     def _rest(self) -> None:
-        if not self._tasks.beginning and all(
-            self.draining.rung and self._outlives_us(live.run) for live in self._live.values()
-        ):
-            self._idle.set()
-        else:
+        left = self._live if not self.draining.rung else any(not self._outlives_us(live.run) for live in self._live.values())
+        if self._tasks.beginning or left:
             self._idle.clear()
+        else:
+            self._idle.set()
 
     def _send_off(self, run: Run) -> None:
         """The process goes, and nothing is under way in this run: it ends now, unless another process goes on with it."""

@@ -44,6 +44,9 @@ class Caller(NamedTuple):
         return self.principal.name if self.principal is not None else None
 
 
+NOBODY: Final = Caller()
+
+
 class Access:
     """Asks the application's hooks. `anonymous` lets in whom the principal function does not know, as nobody."""
 
@@ -67,7 +70,7 @@ class Access:
         scope = connection.scope
         found: Caller | None = scope.get(_CALLER)
         if found is None:
-            found = await self._find(Request({**scope, "type": "http", "method": scope.get("method", "GET")}))
+            found = await self._find(scope, self._identify) if self._identify is not None else NOBODY
             scope[_CALLER] = found
         if found.principal is None and not self._anonymous:
             raise Refused(code="unauthorized")
@@ -92,16 +95,15 @@ class Access:
             raise Refused(code="forbidden") if caller.name is not None and caller.name == target.owner else NotFound
         return caller.name
 
-    async def _find(self, request: Request) -> Caller:
-        if self._identify is None:
-            return Caller()
+    async def _find(self, scope: Scope, identify: Identify) -> Caller:
+        request = Request({**scope, "type": "http", "method": scope.get("method", "GET")})
         ticket = request.query_params.get(TICKET) if request.method == "GET" else None
         if ticket:
             await self._ready()
             redeemed = await self.tickets.redeem(ticket)
             if redeemed is not None:
                 return Caller(_valid(Principal(redeemed.principal, redeemed.until)), redeemed)
-        found: Any = self._identify(request)
+        found: Any = identify(request)
         if inspect.isawaitable(found):
             found = await found
         return Caller(_valid(Principal(found) if isinstance(found, str) else found))
@@ -137,7 +139,7 @@ def target_of(head: Head) -> Target:
 
 def stored_query(request: Request) -> str:
     """The query as it may be kept with a run: without the ticket, which is a credential, and another one each time."""
-    parts = request.url.query.split("&")
+    parts = request.scope["query_string"].decode("utf-8", "replace").split("&")
     return "&".join(part for part in parts if unquote_plus(part.partition("=")[0]) != TICKET)
 
 

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, Unpack, overload
 
-from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -46,6 +45,7 @@ from tidelog.server.metrics import Metrics
 from tidelog.server.openapi import extend
 from tidelog.server.options import CancelAfter, On, OptionArgs, Options, RunArgs, make_options
 from tidelog.server.response import TideResponse
+from tidelog.server.router import Router
 from tidelog.server.routes import Routes
 from tidelog.server.said import Said
 from tidelog.server.status import CHALLENGE
@@ -129,7 +129,7 @@ class Tidelog(Foreign, Working):
         self.drain_timeout = drain_timeout
         self.functions: set[Callable[..., Any]] = set()
         """The functions that `stream` has wrapped: a route must hold the wrapper, never one of these."""
-        self.router = APIRouter(lifespan=self._lifespan)
+        self.router = Router(lifespan=self._lifespan)
         Routes(self).add_to(self.router)
         self.metrics = Metrics(self, tracing).add_to(self.router)
         self._sources = Iterators(threads)

@@ -120,6 +120,8 @@ class OptionArgs(RunArgs, total=False):
 
 def make_options(limits: Limits, args: OptionArgs) -> Options:
     """Options from keyword arguments over the given limits. Raises `TypeError` for an unknown name, `ValueError` otherwise."""
+    if not args:
+        return Options(limits=limits)  # as most do, with each request: there is nothing to check
     given: dict[str, Any] = dict(args)
     own = {name: given.pop(name) for name in Limits._fields if name in given}
     unknown = sorted(set(given) - set(Options._fields))

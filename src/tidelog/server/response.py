@@ -39,6 +39,7 @@ from tidelog.server.status import json_response, status_of
 from tidelog.server.view import LEFT, Peer, Subject, View, ViewSettings
 from tidelog.transcript import Fold
 
+EXPOSED: Final = "Location, Run-Id, Thread-Id, Run-State, Last-Seq"
 NO_STORE: Final = "private, no-store, no-transform"
 REPEAT: Final = "tidelog.repeat"
 """The key in the ASGI scope of a request that is dispatched again."""
@@ -209,13 +210,16 @@ class TideResponse(Response):
         return hashlib.sha256(text + (self._body or b"")).digest()
 
     def _start_headers(self, scope: Scope, head: Head) -> MutableHeaders:
-        found = MutableHeaders(raw=[(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in self.extra_headers])
-        found["Location"] = self._edge.links.run(scope, head.run)
-        found["Run-Id"] = head.run
-        found["Thread-Id"] = head.thread
-        found["Cache-Control"] = NO_STORE
-        found.add_vary_header("Accept")
-        found["Access-Control-Expose-Headers"] = "Location, Run-Id, Thread-Id, Run-State, Last-Seq"
+        own = {
+            "location": self._edge.links.run(scope, head.run), "run-id": head.run, "thread-id": head.thread,
+            "cache-control": NO_STORE, "vary": "Accept", "access-control-expose-headers": EXPOSED,
+        }  # fmt: skip
+        found = MutableHeaders(own)
+        for name, value in self.extra_headers:
+            if name.lower() == "vary":
+                found.add_vary_header(value)
+            elif name.lower() not in own:
+                found.append(name, value)
         return found
 
 

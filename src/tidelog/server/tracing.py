@@ -111,7 +111,11 @@ class Tracing:
         """A span for one view that begins behind `position`."""
         links = [Link(_place(head))] if head.trace is not None else []
         attributes = {**_of(head), "tidelog.position": position}
-        with self._tracer.start_as_current_span(VIEW, links=links, attributes=attributes) as span:
+        span = self._tracer.start_span(VIEW, links=links, attributes=attributes)
+        if not span.is_recording():
+            yield span
+            return
+        with trace.use_span(span, end_on_exit=True):
             yield span
 
 

@@ -17,7 +17,7 @@ from tidelog.head import Head
 from tidelog.log import run_log
 from tidelog.run import Run
 from tidelog.runner import Runner
-from tidelog.seams import Peeking, Store
+from tidelog.seams import Peeking, Window
 from tidelog.server.links import Links
 from tidelog.server.templates import Templates
 
@@ -92,6 +92,8 @@ class Witness:
         self._runner = edge.runner
         self._templates = Templates(edge.links)
         self._listeners = tuple(listeners)
+        store = edge.runner.store
+        self._window = store.window if isinstance(store, Peeking) else _no_window
         edge.runner.observers.append(self)
 
     def started(self, run: Run) -> None:
@@ -109,7 +111,7 @@ class Witness:
         if seen is None:
             return
         seen.leave()
-        fact = seen.ended(self._runner.store)
+        fact = seen.ended(self._window(run_log(run.id)))
         for listener in self._listeners:
             listener.ended(fact)
 
@@ -194,14 +196,14 @@ class Seen:
             self._bell.discard(self._rung)
             self._bell = None
 
-    def ended(self, store: Store) -> Ended:
-        """What is known now that it has ended."""
+    def ended(self, window: Window | None) -> Ended:
+        """What is known now that it has ended; `window` is what is left of its log in memory."""
         run, writer = self.run, self.run.writer
         return Ended(
             head=run.head, route=self.route, outcome=run.outcome or "failed",
             code=run.error.code if run.error is not None else None, records=run.last, bytes=writer.bytes,
             seconds=max(0.0, writer.at - run.head.created), first_event=self._first_event,
-            largest_gap=_largest_gap(store, run.id), stored=None if run.writer.lost is not None else max(0.0, writer.age()),
+            largest_gap=_largest_gap(window), stored=None if run.writer.lost is not None else max(0.0, writer.age()),
             usage=run.writer.usage,
         )  # fmt: skip
 
@@ -213,8 +215,11 @@ class Seen:
             self._tell(self.route, self._first_event)
 
 
-def _largest_gap(store: Store, run: str) -> float | None:
-    window = store.window(run_log(run)) if isinstance(store, Peeking) else None
+def _no_window(_: str) -> Window | None:
+    return None
+
+
+def _largest_gap(window: Window | None) -> float | None:
     if window is None:
         return None
     times = [record.at for record in window.records[-GAPS:] if record.seq > 1]
