@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
-from typing import Final, Literal, NamedTuple
+from collections.abc import Callable, Hashable
+from typing import Final, Literal, NamedTuple, Self
 
 from tidelog.errors import Overloaded
 
@@ -66,7 +65,7 @@ class Limit(NamedTuple):
 
 
 class Claim:
-    """A wish for one slot under each of `limits`. `release` counts once, however often it is called."""
+    """A wish for one slot under each of `limits`. `release` counts once, however often it is called; a `with` block ends so."""
 
     __slots__ = ("granted", "kept_by", "limits", "refused", "slots", "state")
 
@@ -84,6 +83,12 @@ class Claim:
     def release(self) -> None:
         """Give the slots, or the place in the queue, to others."""
         self.slots.release(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 class Slots:
@@ -162,8 +167,10 @@ class Slots:
         return min(max(each * (len(self._waiting) + 1), RETRY_AFTER[0]), RETRY_AFTER[1])
 
     def _full(self, limits: tuple[Limit, ...]) -> Limit | None:
-        held = self._held
-        return next((limit for limit in limits if limit.most is not None and held[limit] >= limit.most), None)
+        for limit in limits:
+            if limit.most is not None and self._held.get(limit, 0) >= limit.most:
+                return limit
+        return None
 
     def _fills_queue(self, limits: tuple[Limit, ...]) -> bool:
         """Whether a principal has its share of the queue: nobody can fill it for all."""
@@ -173,7 +180,8 @@ class Slots:
         """Whatever is full."""
         claim.state = "in"
         self._in += 1
-        self._held.update(claim.limits)
+        for limit in claim.limits:
+            self._held[limit] += 1
 
     def _serve(self, most: int | None = None) -> None:
         """Let in who can be, in order, at most so many. The first limit of all claims is the process's: nobody passes that."""
@@ -200,6 +208,8 @@ class Admission:
 
     def __init__(self, bounds: Bounds = Bounds(), *, clock: Callable[[], float] = time.monotonic) -> None:
         self.bounds = bounds
+        self._of_all_runs: tuple[Limit, ...] = (Limit("max_runs", None, bounds.max_runs),)
+        self._of_all_viewers: tuple[Limit, ...] = (Limit("max_viewers", None, bounds.max_viewers),)
         self.runs = Slots("too_many_runs", queue=bounds.queue, clock=clock)
         self.handed_on = Slots("too_many_runs", clock=clock)
         """Runs that this process handed on, and that no worker has taken yet."""
@@ -257,28 +267,21 @@ class Admission:
         return claim
 
     def _limits(self, principal: str | None) -> tuple[Limit, ...]:
-        bounds = self.bounds
-        limits = [Limit("max_runs", None, bounds.max_runs)]
-        if principal is not None and bounds.max_runs_per_principal is not None:
-            limits.append(Limit(PER_PRINCIPAL, principal, bounds.max_runs_per_principal))
-        return tuple(limits)
+        most = self.bounds.max_runs_per_principal
+        if principal is None or most is None:
+            return self._of_all_runs
+        return *self._of_all_runs, Limit(PER_PRINCIPAL, principal, most)
 
-    @contextmanager
-    def viewer(self, principal: str | None) -> Iterator[None]:
-        """While the block lasts there is one viewer more. Raises `Overloaded` before it begins."""
-        bounds = self.bounds
-        limits = [Limit("max_viewers", None, bounds.max_viewers)]
-        if principal is not None and bounds.max_viewers_per_principal is not None:
-            limits.append(Limit("max_viewers_per_principal", principal, bounds.max_viewers_per_principal))
+    def viewer(self, principal: str | None) -> Claim:
+        """One viewer more, for as long as a `with` block of this lasts. Raises `Overloaded`."""
+        limits, most = self._of_all_viewers, self.bounds.max_viewers_per_principal
+        if principal is not None and most is not None:
+            limits = *limits, Limit("max_viewers_per_principal", principal, most)
         try:
-            claim = self.viewers.claim(tuple(limits))
+            return self.viewers.claim(limits)
         except Overloaded as refused:
             self.refused[refused.reason] += 1
             raise
-        try:
-            yield
-        finally:
-            claim.release()
 
 
 def _less(counted: Counter[Limit], limits: tuple[Limit, ...]) -> None:

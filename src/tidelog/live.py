@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Final
 
 from tidelog import control
@@ -162,6 +163,40 @@ class Live:
             self.run.stop()
 
 
+class WatchedHere:
+    """A viewer of a run that lives in this process."""
+
+    __slots__ = ("_live", "_position", "_viewer")
+
+    def __init__(self, live: Live, viewer: object, position: int) -> None:
+        self._live = live
+        self._viewer = viewer
+        self._position = position
+
+    def __enter__(self) -> None:
+        self._live.run.viewers.add(self._viewer, self._position)
+        self._live.count()
+
+    def __exit__(self, *_: object) -> None:
+        self._live.run.viewers.remove(self._viewer)
+        self._live.count()
+
+
+class WatchedElsewhere:
+    """A viewer here of a run that another process has, which is told by how many they have changed."""
+
+    __slots__ = ("_changed",)
+
+    def __init__(self, changed: Callable[[int], None]) -> None:
+        self._changed = changed
+
+    def __enter__(self) -> None:
+        self._changed(1)
+
+    def __exit__(self, *_: object) -> None:
+        self._changed(-1)
+
+
 class Watching:
     """Counts viewers, for `on_leave` and `lockstep`: those of runs that live here, and for other processes' runs our own.
 
@@ -176,23 +211,14 @@ class Watching:
         self._spawn = spawn
         self._watched: dict[str, int] = {}
 
-    @contextlib.contextmanager
-    def watch(self, head: Head, viewer: object, position: int) -> Iterator[None]:
+    def watch(self, head: Head, viewer: object, position: int) -> contextlib.AbstractContextManager[None]:
         """While the block lasts, `viewer` watches the run, wherever the owner is."""
         live = self._live.get(head.run)
         if live is not None:
-            live.run.viewers.add(viewer, position)
-            live.count()
-        elif head.counts_viewers and head.ended is None:
-            self._watch_elsewhere(head.run, 1)
-        try:
-            yield
-        finally:
-            if live is not None:
-                live.run.viewers.remove(viewer)
-                live.count()
-            elif head.counts_viewers and head.ended is None:
-                self._watch_elsewhere(head.run, -1)
+            return WatchedHere(live, viewer, position)
+        if head.counts_viewers and head.ended is None:
+            return WatchedElsewhere(partial(self._watch_elsewhere, head.run))
+        return contextlib.nullcontext()
 
     async def forget_dead(self, patience: float) -> None:
         """Count no more whom processes served that have died since."""

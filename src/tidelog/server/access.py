@@ -139,8 +139,10 @@ def target_of(head: Head) -> Target:
 
 def stored_query(request: Request) -> str:
     """The query as it may be kept with a run: without the ticket, which is a credential, and another one each time."""
-    parts = request.scope["query_string"].decode("utf-8", "replace").split("&")
-    return "&".join(part for part in parts if unquote_plus(part.partition("=")[0]) != TICKET)
+    query: str = request.scope["query_string"].decode("utf-8", "replace")
+    if TICKET not in query and "%" not in query:
+        return query
+    return "&".join(part for part in query.split("&") if unquote_plus(part.partition("=")[0]) != TICKET)
 
 
 def verb_of(scope: Scope) -> str:

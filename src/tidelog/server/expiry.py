@@ -17,13 +17,14 @@ LOOK: Final = 15.0
 """Seconds after which the clock is looked at again: one that is set meanwhile delays the end by no more."""
 
 
-@contextlib.contextmanager
-def expiring(scope: Scope, end: Callable[[], None]) -> Iterator[None]:
+def expiring(scope: Scope, end: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
     """While the block lasts, call `end` once when the credential of this connection's caller ends; at once if it has."""
     until = expires(scope)
-    if until is None:
-        yield
-        return
+    return contextlib.nullcontext() if until is None else _until(until, end)
+
+
+@contextlib.contextmanager
+def _until(until: float, end: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
 
     def look() -> None:

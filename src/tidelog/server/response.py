@@ -305,6 +305,8 @@ class _Answer:
 
     async def _raise_early_failure(self, scope: Scope, run: Run | None) -> None:
         """A run that failed before its first event has a real status: the app's own handler, or a problem document."""
+        if run is not None and run.error is None:
+            return
         head = await head_of(self._runner.store, self._head.run)
         if head.error is None:
             return

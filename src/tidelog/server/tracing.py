@@ -9,8 +9,7 @@ application has configured no provider. Names of attributes: those of OpenTeleme
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 from opentelemetry import context, trace
@@ -50,8 +49,7 @@ class Tracing:
 
     def started(self, fact: Started) -> None:
         """Still in that task: the span that is current is the run's."""
-        span = trace.get_current_span()
-        if fact.head.trace is not None and span.is_recording():
+        if fact.head.trace is not None and (span := trace.get_current_span()).is_recording():
             self._describe(span, fact.head, fact.route)
 
     def first_event(self, route: str, seconds: float) -> None:
@@ -106,17 +104,12 @@ class Tracing:
         span.set_attributes(_given({"http.route": route or None, "tidelog.of": head.of, "tidelog.mode": head.mode}))
         self._spans[head.run] = span
 
-    @contextmanager
-    def view(self, head: Head, position: int) -> Iterator[Span]:
+    def view(self, head: Head, position: int) -> AbstractContextManager[Span]:
         """A span for one view that begins behind `position`."""
         links = [Link(_place(head))] if head.trace is not None else []
         attributes = {**_of(head), "tidelog.position": position}
         span = self._tracer.start_span(VIEW, links=links, attributes=attributes)
-        if not span.is_recording():
-            yield span
-            return
-        with trace.use_span(span, end_on_exit=True):
-            yield span
+        return trace.use_span(span, end_on_exit=True) if span.is_recording() else nullcontext(span)
 
 
 def _place(head: Head) -> trace.SpanContext:
