@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
-from typing import Final, Literal, NamedTuple, Self
+from typing import Final, Literal, NamedTuple
 
 from tidelog.errors import Overloaded
 
@@ -84,8 +84,8 @@ class Claim:
         """Give the slots, or the place in the queue, to others."""
         self.slots.release(self)
 
-    def __enter__(self) -> Self:
-        return self
+    def __enter__(self) -> None:
+        """It is held until the block ends."""
 
     def __exit__(self, *_: object) -> None:
         self.release()

@@ -46,7 +46,7 @@ async def open_run(store: Store, launch: Launch, tries: int = TRIES) -> Opened |
     bell = store.changed(control_log(made.run))
     won = await store.open(
         name, heads.encode(made), records=records, principal=launch.principal or "",
-        key=launch.key, fingerprint=launch.fingerprint,
+        key=launch.key, fingerprint=launch.fingerprint, entry=_first_of_thread(made) if launch.thread is None else None,
     )  # fmt: skip
     if won != name:
         return await _found(store, won.partition("/")[2], launch, tries)
@@ -57,6 +57,11 @@ async def open_run(store: Store, launch: Launch, tries: int = TRIES) -> Opened |
         except StoreError as error:  # the log is open: it must have its ending
             opener, unjoined = partial(_raise, error), error
     return Opened(made, first, opener, bell, unjoined)
+
+
+def _first_of_thread(made: Head) -> tuple[str, bytes]:
+    """The entry of a run in a thread of its own, which nobody else knows yet: nobody can be at work there."""
+    return threads.posted(made.thread, made.principal, threads.entry_of(made))
 
 
 async def _join(store: Store, made: Head, launch: Launch) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
-from tidelog import answering, asking, control, threads
+from tidelog import answering, asking, control
 from tidelog import events as e
 from tidelog.admission import Admission, Bounds, Claim
 from tidelog.answering import Answered
@@ -259,9 +259,6 @@ class Runner:
         self._spawn(self._queue.work(run, opened.opener, claim))
         if opened.bell.rung:
             live.hear()  # what was asked before it had ears: its thread has announced it, or its id was the client's
-        if launch.thread is None:  # nobody else knows this thread yet: the source need not wait
-            with contextlib.suppress(StoreError):
-                await threads.add(self.store, made.thread, made.principal, threads.entry_of(made))
         return Launched(made.run, made.thread, run, False)
 
     def _adopt(self, run: Run, bell: Bell, claim: Claim, on_end: OnEnd | None) -> Live:
@@ -362,7 +359,11 @@ class Runner:
             log.info("run %s ended: %s, %d records", live.run.id, live.run.outcome, live.run.last)
 
     def _rest(self) -> None:
-        left = self._live if not self.draining.rung else any(not self._outlives_us(live.run) for live in self._live.values())
+        left = (
+            self._live
+            if not self.draining.rung
+            else any(not self._outlives_us(live.run) for live in self._live.values())
+        )
         if self._tasks.beginning or left:
             self._idle.clear()
         else:

@@ -145,9 +145,12 @@ class Store(Protocol):
 
     async def open(
         self, log: str, head: bytes, *, records: Sequence[Record] = (), principal: str = "",
-        key: str | None = None, fingerprint: bytes | None = None,
+        key: str | None = None, fingerprint: bytes | None = None, entry: tuple[str, bytes] | None = None,
     ) -> str:  # fmt: skip
         """Create the log with its first records at epoch 1, owned by this process; return its name.
+
+        `entry` names a log that many write, and nobody yet, with the first record for it: posted in the same step, unless another
+        log has won. Where the log exists it may be left over.
 
         With an idempotency `key` that was used before: return the name of the log that won, create nothing. Raises `Mismatch` if
         that one's `fingerprint` differs, `Conflict` if the log exists. The key lives as long as its log. Atomic over processes.

@@ -61,7 +61,12 @@ def entry_of(head: Head, *, concurrent: bool = False) -> Entry:
 
 async def add(store: Store, thread: str, principal: str | None, entry: Entry) -> int:
     """Put the run at the end of the thread, which is created at need; the place that it got, from 1 on."""
-    return await store.post(thread_log(thread, principal), msgspec.json.encode(entry))
+    return await store.post(*posted(thread, principal, entry))
+
+
+def posted(thread: str, principal: str | None, entry: Entry) -> tuple[str, bytes]:
+    """What `add` posts, and to which log."""
+    return thread_log(thread, principal), msgspec.json.encode(entry)
 
 
 async def entries(store: Store, thread: str, principal: str | None) -> Sequence[Entry]:

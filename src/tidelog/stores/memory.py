@@ -73,7 +73,7 @@ class MemoryStore:
 
     async def open(
         self, log: str, head: bytes, *, records: Sequence[Record] = (), principal: str = "",
-        key: str | None = None, fingerprint: bytes | None = None,
+        key: str | None = None, fingerprint: bytes | None = None, entry: tuple[str, bytes] | None = None,
     ) -> str:  # fmt: skip
         if key is not None and (winner := self._keys.get(key)) is not None:
             if self._logs[winner].fingerprint != fingerprint:
@@ -81,6 +81,8 @@ class MemoryStore:
             return winner
         if log in self._logs or log in self._expired:
             raise Conflict(f"{log} exists")
+        if entry is not None:
+            await self.post(*entry)
         made = _Log(Lease(self._owner), head, principal, key, fingerprint)
         made.add(records)
         self._logs[log] = made

@@ -85,6 +85,12 @@ def opening(lane: Lane, ttl: int, epoch: int = 1) -> Command:
     )  # fmt: skip
 
 
+def posting(keys: LogKeys, data: bytes, ttl: int) -> Command:
+    """Add a record to a log that many write."""
+    block = blocks.encode((Record(0, time.time(), data),))
+    return call(scripts.POST, (keys.meta, keys.stream), (block, ttl, keys.channel, new_id()))
+
+
 def opening_again(lane: Lane, keys: Keys, ttl: int) -> Commands:
     """Open a log as it was born, under the next epoch: Redis has lost it."""
     return [opening(lane, ttl, lane.lease.epoch + 1), *listing(lane, keys, ttl)]

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from tidelog.bell import Bell
 from tidelog.errors import Conflict, Gone, StoreError, Unavailable
-from tidelog.log import Lease, Record, Tail, new_id
+from tidelog.log import Lease, Record, Tail
 from tidelog.seams import BATCH_BYTES, Page, Window
 from tidelog.stores.redis import blocks, calls, scripts
 from tidelog.stores.redis.beats import Beats
@@ -33,7 +33,7 @@ from tidelog.stores.redis.hub import Hub, Stand
 from tidelog.stores.redis.keys import Keys
 from tidelog.stores.redis.lane import Birth, Lane
 from tidelog.stores.redis.leases import Leases
-from tidelog.stores.redis.link import Link, call
+from tidelog.stores.redis.link import Link
 from tidelog.stores.redis.lists import Lists
 from tidelog.stores.redis.notes import Notes
 from tidelog.stores.redis.parking import Parked
@@ -112,7 +112,7 @@ class RedisStore:
 
     async def open(
         self, log: str, head: bytes, *, records: Sequence[Record] = (), principal: str = "",
-        key: str | None = None, fingerprint: bytes | None = None,
+        key: str | None = None, fingerprint: bytes | None = None, entry: tuple[str, bytes] | None = None,
     ) -> str:  # fmt: skip
         self._check()
         if key is not None:
@@ -123,10 +123,11 @@ class RedisStore:
         lane = Lane(log, keys, Lease(self._owner), base=0, records=records)
         lane.head, lane.known, lane.sure = head, True, True
         lane.birth = Birth(principal, key or "", len(records), blocks.encode(records))
+        beside = [calls.posting(self._keys.of(entry[0]), entry[1], ttl)] if entry is not None else []
         self._opening.add(log)
         try:
             found = await self._link.store(
-                self._leases.hold(log), [calls.opening(lane, ttl), *calls.listing(lane, self._keys, ttl)]
+                self._leases.hold(log), [calls.opening(lane, ttl), *calls.listing(lane, self._keys, ttl), *beside]
             )
         except Unavailable:
             self._stray_until = self._loop.time() + STRAY_FOR  # it may be open even so, now or in a while
@@ -147,11 +148,7 @@ class RedisStore:
 
     async def post(self, log: str, data: bytes) -> int:
         self._check()
-        keys = self._keys.of(log)
-        block = blocks.encode((Record(0, time.time(), data),))
-        (number,) = await self._link.store(
-            [call(scripts.POST, [keys.meta, keys.stream], [block, self._place.ttl, keys.channel, new_id()])]
-        )
+        (number,) = await self._link.store([calls.posting(self._keys.of(log), data, self._place.ttl)])
         if number < 0:
             raise Conflict(f"{log} has an owner")
         return int(number)

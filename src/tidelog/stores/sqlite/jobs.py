@@ -14,8 +14,16 @@ from tidelog.stores.sqlite.commit import Transaction
 from tidelog.stores.sqlite.reading import Found, blocks_behind, find, last_of
 
 
+class Post(NamedTuple):
+    """A record for a log that many write."""
+
+    name: str
+    mark: int
+    block: bytes
+
+
 class Birth(NamedTuple):
-    """A log to be made."""
+    """A log to be made, and what is posted beside it."""
 
     name: str
     mark: int
@@ -24,6 +32,7 @@ class Birth(NamedTuple):
     principal: str
     key: str | None
     fingerprint: bytes | None
+    entry: Post | None = None
 
 
 class Claim(NamedTuple):
@@ -70,16 +79,19 @@ def open_log(birth: Birth, do: Transaction) -> tuple[str, int | None]:
     if birth.first.records:
         _insert(do, log, birth.first)
     do.ring(birth.mark)
+    if birth.entry is not None:
+        post(birth.entry, do)
     return birth.name, log
 
 
-def post(name: str, mark: int, block: bytes, do: Transaction) -> int:
+def post(made: Post, do: Transaction) -> int:
     """Add one record with the next number. Raises `Conflict` for a log with an owner."""
+    name, mark, block = made
     found = find(do.execute, name, mark)
     if found is not None and found.owner is not None:
         raise Conflict(f"{name} has an owner; only logs without one take posts")
-    made = "INSERT INTO logs (mark, name) VALUES (?, ?) RETURNING id"
-    base = (found.id if found else do.execute(made, (mark, name)).get) << SEQ_BITS
+    appear = "INSERT INTO logs (mark, name) VALUES (?, ?) RETURNING id"
+    base = (found.id if found else do.execute(appear, (mark, name)).get) << SEQ_BITS
     number = do.execute(
         "INSERT INTO chunks SELECT coalesce(max(id), ?1) + 1, 1, 1, ?2 FROM chunks WHERE id > ?1 AND id < ?3 "
         "RETURNING id",

@@ -106,11 +106,12 @@ class SqliteStore:
 
     async def open(
         self, log: str, head: bytes, *, records: Sequence[Record] = (), principal: str = "",
-        key: str | None = None, fingerprint: bytes | None = None,
+        key: str | None = None, fingerprint: bytes | None = None, entry: tuple[str, bytes] | None = None,
     ) -> str:  # fmt: skip
         encode_text(principal + (key or ""))
         first = Block(1, len(records), 1, blocks.encode(records))
-        birth = jobs.Birth(log, mark_of(log), head, first, principal, key, fingerprint)
+        beside = _post(*entry) if entry is not None else None
+        birth = jobs.Birth(log, mark_of(log), head, first, principal, key, fingerprint, beside)
         return str((await self._run(partial(jobs.open_log, birth), partial(self._born, birth, tuple(records))))[0])
 
     def append(
@@ -120,9 +121,8 @@ class SqliteStore:
         return self._journal.append(log, after, records, lease, head, ended)
 
     async def post(self, log: str, data: bytes) -> int:
-        mark = mark_of(log)
-        block = blocks.encode((Record(0, time.time(), data),))
-        return int(await self._run(partial(jobs.post, log, mark, block), lambda _: self._ring(mark)))
+        post = _post(log, data)
+        return int(await self._run(partial(jobs.post, post), lambda _: self._ring(post.mark)))
 
     async def read(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page:
         live = self._journal.live.get(log)
@@ -221,6 +221,8 @@ class SqliteStore:
             lease = Lease(self._owner)
             live = Live(birth.name, birth.mark, made[1], lease=lease, head=birth.head, base=0, records=records)
             self._adopt(live)
+            if birth.entry is not None:
+                self._ring(birth.entry.mark)
 
     def _taken(self, claim: jobs.Claim, records: Sequence[Record], taken: jobs.Taken) -> None:
         if claim.ended or claim.due is not None:
@@ -364,3 +366,7 @@ class SqliteStore:
             self._readers.close()
         finally:
             self._loop.call_soon_threadsafe(closed.set_result, None)
+
+
+def _post(log: str, data: bytes) -> jobs.Post:
+    return jobs.Post(log, mark_of(log), blocks.encode((Record(0, time.time(), data),)))

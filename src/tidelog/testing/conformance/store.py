@@ -281,6 +281,19 @@ class StoreConformance(ParkingConformance):
             await store.append("control/a", 1, records(1, 1), lease=self.lease)
         assert await whole(store, LOG) == records(0, 1)
 
+    async def test_an_entry_is_posted_with_the_log_that_it_names(self, store: Store) -> None:
+        bell = Ear(store.changed("thread/a"))
+        await store.open(LOG, b"", records=records(0, 1), entry=("thread/a", b"1"))
+        assert await rung(bell)
+        assert [record.data for record in await whole(store, "thread/a")] == [b"1"]
+        assert await store.post("thread/a", b"2") == 2
+        assert await whole(store, LOG) == records(0, 1)
+
+    async def test_no_entry_is_posted_where_another_log_has_won(self, store: Store) -> None:
+        await store.open(LOG, b"", key="k", fingerprint=b"f", entry=("thread/a", b"1"))
+        assert await store.open("run/b", b"", key="k", fingerprint=b"f", entry=("thread/b", b"1")) == LOG
+        assert await store.tail("thread/b") is None
+
     # Bells
 
     async def test_bells_ring_for_every_change(self, store: Store) -> None:
