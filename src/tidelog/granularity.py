@@ -36,8 +36,13 @@ class Granularity(NamedTuple):
     chunk: Chunk | None = None
 
 
+_DEFAULT: Final = Granularity()
+
+
 def parse(merge: str | None, chunk: str | None) -> Granularity:
     """The granularity that a request asks for: `merge` is like `20ms`, `0.1s` or `0`. Raises `InvalidRequest`."""
+    if merge is None and chunk is None:
+        return _DEFAULT
     if chunk not in (None, "", "token", *_ENDS):
         raise InvalidRequest(f"chunk must be one of token, {', '.join(_ENDS)}.")
     window = MERGE_SECONDS if merge is None else _seconds(merge)

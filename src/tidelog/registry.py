@@ -91,6 +91,7 @@ def has_source(name: str) -> bool:
     return name in SOURCES or bool(entry_points(group="tidelog.sources", name=name))
 
 
+@cache
 def _load(kind: str, name: str) -> Any:
     table = _GROUPS[kind]
     target = table.get(name)

@@ -305,7 +305,8 @@ class Runner:
         if run.parked and run.writer.lost is None:
             self._spawn(self._park(live))
         elif run.writer.lost is None:
-            self._tell(live.on_end, live.ending())
+            if live.on_end is not None or self._on_end is not None:
+                self._tell(live.on_end, live.ending())
             self._forget(live)
         elif isinstance(run.writer.lost, Conflict):
             self._forget(live, parked=isinstance(run.writer.lost, HandedOver))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -13,13 +13,14 @@ from starlette.types import Scope
 
 from tidelog.errors import Refused
 
+_PURPOSES: Final = (b"sec-purpose", b"purpose")
+
 
 def check_start(scope: Scope, origins: Collection[str]) -> None:
     """Raise `Refused` for a prefetch, and for what `check_site` refuses."""
-    headers = Headers(scope=scope)
-    purpose = headers.get("sec-purpose", "") + headers.get("purpose", "")
-    if "prefetch" in purpose or "prerender" in purpose:
-        raise Refused(code="prefetch")
+    for name, value in scope["headers"]:
+        if name in _PURPOSES and (b"prefetch" in value or b"prerender" in value):
+            raise Refused(code="prefetch")
     check_site(scope, origins)
 
 

@@ -33,12 +33,13 @@ class Links:
         return f"{here.rstrip('/')}/runs/{run}"
 
     def _template(self, app: Any) -> str | None:
-        if app not in self._known:
+        known = self._known.get(app)
+        if known is None:
             found = (one.path for one in iter_route_contexts(app.routes) if one.endpoint is self.endpoint)
-            if (path := next(found, None)) is None:
+            if (known := next(found, None)) is None:
                 return None
-            self._known[app] = path
-        return self._known[app]
+            self._known[app] = known
+        return known
 
 
 def root_of(scope: Scope) -> str:

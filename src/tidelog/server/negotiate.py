@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Set
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from starlette.datastructures import Headers
@@ -14,6 +15,9 @@ from tidelog.errors import InvalidRequest
 from tidelog.granularity import Granularity
 from tidelog.log import Position, parse_position
 from tidelog.seams import Dialect, Framing
+
+KNOWN: Final = 128
+"""Headers that are remembered with what they name, and the most characters of one."""
 
 Kind = Literal["stream", "json", "auto", "async"]
 
@@ -31,19 +35,23 @@ class Form(NamedTuple):
 
 def negotiate(request: Request, default: str, dialect: str) -> Form:
     """The form that the request asks for, else the endpoint's. Raises `InvalidRequest` for an unknown dialect or granularity."""
-    query = request.query_params
-    name = query.get("dialect") or dialect
     kind, framing = _kind(request, default)
-    if framing == "text":
-        name = query.get("dialect") or "text"
-    grain = granularity.parse(query.get("merge"), query.get("chunk"))
+    name = of_query(request, "dialect") or ("text" if framing == "text" else dialect)
+    grain = granularity.parse(of_query(request, "merge"), of_query(request, "chunk"))
     return Form(kind, registry.dialect(name), registry.framing(framing), grain)
+
+
+def of_query(request: Request, name: str) -> str | None:
+    """A parameter of the query, which is parsed only where that may stand in it. The name is of letters and `_` alone."""
+    query: bytes = request.scope["query_string"]
+    return request.query_params.get(name) if name.encode() in query or b"%" in query else None
 
 
 def _kind(request: Request, default: str) -> tuple[Kind, str]:
     if "respond-async" in request.headers.get("prefer", ""):
         return "async", "sse"
-    accepts = set(_accepted(request.headers.get("accept", "")))
+    accept = request.headers.get("accept", "")
+    accepts = _accepted(accept) if len(accept) <= KNOWN else _accepted.__wrapped__(accept)
     if {"text/event-stream", "application/json"} <= accepts:
         return "auto", "sse"
     if "text/event-stream" in accepts:
@@ -68,11 +76,15 @@ def may_be_event_source(scope: Scope) -> bool:
     return scope["method"] == "GET" and "text/event-stream" in Headers(scope=scope).get("accept", "")
 
 
-def _accepted(accept: str) -> Iterator[str]:
-    for item in accept.split(","):
-        media, _, parameters = item.partition(";")
-        if not any(p.strip().replace(" ", "") in ("q=0", "q=0.0") for p in parameters.split(";")):
-            yield media.strip().lower()
+@lru_cache(KNOWN)
+def _accepted(accept: str) -> Set[str]:
+    """The media types that this header names, and does not refuse."""
+    items = (item.partition(";") for item in accept.split(","))
+    return frozenset(media.strip().lower() for media, _, parameters in items if not _refused(parameters))
+
+
+def _refused(parameters: str) -> bool:
+    return any(one.strip().replace(" ", "") in ("q=0", "q=0.0") for one in parameters.split(";"))
 
 
 def resume_position(request: Request) -> Position | None:
@@ -80,7 +92,7 @@ def resume_position(request: Request) -> Position | None:
 
     Raises `InvalidRequest` (`invalid_cursor`) for one that looks like ours and is malformed.
     """
-    text = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
+    text = request.headers.get("last-event-id") or of_query(request, "last_event_id")
     return parse_position(text) if text else None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -32,7 +32,7 @@ from tidelog.server.access import Access, stored_query, target_of
 from tidelog.server.guard import check_start
 from tidelog.server.handlers import has_own_handler
 from tidelog.server.links import Links, route_of
-from tidelog.server.negotiate import Form, negotiate, resume_position
+from tidelog.server.negotiate import Form, negotiate, of_query, resume_position
 from tidelog.server.options import CancelAfter, Options
 from tidelog.server.refusal import STREAM_HEADERS, refusal
 from tidelog.server.status import json_response, status_of
@@ -99,7 +99,10 @@ class TideResponse(Response):
         self._work = work
         self.extra_headers: list[tuple[str, str]] = []
         """What dependencies set beside the answer's own headers."""
-        del self.headers["content-length"]
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        """What it answers with is known once it answers."""
+        self.raw_headers = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -179,7 +182,7 @@ class TideResponse(Response):
             )  # fmt: skip
         key = request.headers.get("idempotency-key")
         if key is None and request.method == "GET":
-            key = request.query_params.get("key")
+            key = of_query(request, "key")
         if key is None:
             return launch
         if self._body is None and _has_body(request):
@@ -191,7 +194,7 @@ class TideResponse(Response):
         )
 
     def _thread_of(self, request: Request) -> str | None:
-        thread = self._thread or request.headers.get("thread-id") or request.query_params.get("thread")
+        thread = self._thread or request.headers.get("thread-id") or of_query(request, "thread")
         if thread and RUN_ID.fullmatch(thread) is None:
             raise InvalidRequest("A thread id is 1 to 64 of A-Z a-z 0-9 _ -.")
         return thread or None

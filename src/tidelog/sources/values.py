@@ -6,7 +6,7 @@ import codecs
 import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -18,6 +18,7 @@ from tidelog.seams import Translator
 
 log = logging.getLogger("tidelog")
 
+_Decoder: Final = codecs.getincrementaldecoder("utf-8")
 Feed = Callable[[Any], Iterable[e.Event]]
 
 
@@ -35,7 +36,7 @@ class Values:
         self._open = False
         self._break = False
         self._warned = False
-        self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
+        self._bytes = _Decoder("replace")
         self._libraries: dict[str, Translator] = {}
         self._kinds: dict[type, Feed | None] = {}
         """What takes the values of a class; None: they are data."""
