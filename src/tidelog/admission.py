@@ -139,7 +139,7 @@ class Slots:
             self._in -= 1
             _less(self._held, claim.limits)
             self._freed.append(self._clock())
-            if not self._shut:
+            if self._waiting and not self._shut:
                 self._serve()
 
     def shut(self, shut: bool) -> None:

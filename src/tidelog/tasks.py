@@ -35,12 +35,17 @@ class Tasks:
 
         A process that goes waits for it: there may be one more run then.
         """
-        task = asyncio.get_running_loop().create_task(work)
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[T] = loop.create_future()
+        task = loop.create_task(_tell(work, told))
         self._tasks.add(task)
         self.beginning.add(task)
         task.add_done_callback(self._begun)
         self.changed()
-        return await asyncio.shield(task)
+        try:
+            return await told
+        finally:
+            del told  # an error that it holds holds this frame
 
     async def end(self) -> None:
         """Cancel all of them, and leave those behind that do not end within LEAVE_TIMEOUT."""
@@ -61,6 +66,23 @@ class Tasks:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("tidelog: a background task failed", exc_info=error)
+
+
+async def _tell(work: Coroutine[Any, Any, T], told: asyncio.Future[T]) -> None:
+    """Do it, and tell what came of it: half the work of `asyncio.shield`. Whoever waits may have been cancelled."""
+    try:
+        result = await work
+    except asyncio.CancelledError:
+        told.cancel()
+        raise
+    except Exception as error:
+        if not told.done():
+            told.set_exception(error)
+    else:
+        if not told.done():
+            told.set_result(result)
+    finally:
+        del told
 
 
 def _nothing() -> None:

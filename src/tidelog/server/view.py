@@ -60,9 +60,10 @@ class Peer:
 
     async def close(self) -> None:
         """Watch no more."""
-        self._task.cancel()
-        await asyncio.wait((self._task,))
-        if not self._task.cancelled() and (error := self._task.exception()) is not None:
+        if not self._task.done():
+            self._task.cancel()
+            await asyncio.sleep(0)  # a turn of the loop, in which it ends: to wait for it costs three times as much
+        if self._task.done() and not self._task.cancelled() and (error := self._task.exception()) is not None:
             log.debug("tidelog: watching a client failed", exc_info=error)
 
     async def _watch(self) -> None:
