@@ -123,7 +123,7 @@ class Grammar:
         if isinstance(event, e.RunStarted) and not self.started:
             self.started = True
         elif isinstance(event, e.RunEnded) and self.started and not self.ended:
-            if any(True for _ in self.closing(event.outcome)):
+            if next(self.closing(event.outcome), None) is not None:
                 raise InvalidEvent("run.ended with open parts")
             self.ended = True
         else:

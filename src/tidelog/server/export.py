@@ -136,7 +136,7 @@ class _Export(Response):
         if self._tide.runner.draining.rung:
             return False
         try:
-            check_start(scope, self._tide.origins)
+            check_start(Request(scope), self._tide.origins)
             await self._tide.ready()
             await self._tide.access.start(Request(scope))
         except TidelogError:

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
 from starlette.types import Scope
 
 from tidelog.errors import Refused
 
-_PURPOSES: Final = (b"sec-purpose", b"purpose")
 
-
-def check_start(scope: Scope, origins: Collection[str]) -> None:
+def check_start(request: Request, origins: Collection[str]) -> None:
     """Raise `Refused` for a prefetch, and for what `check_site` refuses."""
-    for name, value in scope["headers"]:
-        if name in _PURPOSES and (b"prefetch" in value or b"prerender" in value):
-            raise Refused(code="prefetch")
-    check_site(scope, origins)
+    purpose = request.headers.get("sec-purpose", "") + request.headers.get("purpose", "")
+    if "prefetch" in purpose or "prerender" in purpose:
+        raise Refused(code="prefetch")
+    _check_site(request.scope, request.headers, origins)
 
 
 def check_site(scope: Scope, origins: Collection[str]) -> None:
     """Raise `Refused` for a request that another site's page makes, unless `origins` or the app's CORS settings allow it."""
-    headers = Headers(scope=scope)
+    _check_site(scope, Headers(scope=scope), origins)
+
+
+def _check_site(scope: Scope, headers: Headers, origins: Collection[str]) -> None:
     origin, site = headers.get("origin"), headers.get("sec-fetch-site")
     if site is not None:
         foreign = site == "cross-site"

@@ -29,6 +29,7 @@ from tidelog.log import RUN_ID, Position, Record, run_log
 from tidelog.run import Opener, Run
 from tidelog.runner import Runner
 from tidelog.server.access import Access, stored_query, target_of
+from tidelog.server.asked import Asked
 from tidelog.server.guard import check_start
 from tidelog.server.handlers import has_own_handler
 from tidelog.server.links import Links, route_of
@@ -46,8 +47,9 @@ REPEAT: Final = "tidelog.repeat"
 
 
 QUEUED: Final = b'{"type":"run.state","state":"queued"'
-OF_THE_RUN: Final = (b'"attempt"', b'"run.state"')
-"""One of these stands in what a run says of itself; elsewhere hardly ever."""
+ATTEMPT: Final = b'"attempt"'
+RUN_STATE: Final = b'"run.state"'
+"""One of these two stands in what a run says of itself; elsewhere hardly ever."""
 NOBODY_WAITS: Final = 1 << 62
 """The position of a viewer that holds no source back."""
 
@@ -113,13 +115,13 @@ class TideResponse(Response):
             await refusal(scope, error)(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope)
+        request = Asked(scope)
         form = negotiate(request, self._options.default, self._options.dialect)
         if scope["method"] == "HEAD":
             await Response(headers={"Vary": "Accept", "Cache-Control": NO_STORE})(scope, receive, send)
             return
         await self._edge.ready()
-        check_start(scope, self._edge.origins)
+        check_start(request, self._edge.origins)
         caller = await self._edge.access.caller(request)
         resumed = resume_position(request)
         peer = Peer(receive)
@@ -360,11 +362,15 @@ async def nothing_left(runner: Runner, run: str, position: int, form: Form) -> b
 
 
 def _has_body(request: Request) -> bool:
-    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+    return request.headers.get("content-length", "0") != "0" or request.headers.get("transfer-encoding") is not None
 
 
 def _has_event(records: Sequence[Record], ended: bool) -> bool:
-    return ended or any(record.seq > 1 and _is_first(record) for record in records)
+    if not ended:
+        for record in records:
+            if record.seq > 1 and _is_first(record):
+                return True
+    return ended
 
 
 def _has_word(records: Sequence[Record], ended: bool) -> bool:
@@ -374,7 +380,8 @@ def _has_word(records: Sequence[Record], ended: bool) -> bool:
 
 def _is_first(record: Record) -> bool:
     """Whether the source said this, and not the run of itself: it is paused, or tries another time."""
-    return not any(word in record.data for word in OF_THE_RUN) or not of_the_run(e.decode(record.data))
+    data = record.data
+    return (ATTEMPT not in data and RUN_STATE not in data) or not of_the_run(e.decode(data))
 
 
 def _has_ended(records: Sequence[Record], ended: bool) -> bool:
