@@ -43,9 +43,11 @@ class Cursor:
         return self._bell is not None and self._bell.single
 
     @property
-    def lost(self) -> bool:
-        """Whether the log may have lost records that were handed out: `next` will say so."""
-        return self._bell is not None and self._bell.lost
+    def current(self) -> bool:
+        """Whether `window` is still the end of the log, and what it has shown still stands."""
+        if self._windows is None or self._bell is None or self._bell.lost:
+            return False
+        return self.window is not None and self._windows(self.log) is self.window
 
     async def next(self, timeout: float | None = None) -> Sequence[Record]:
         """The next records, at most `batch` bytes: at once if there are any, else when some come.

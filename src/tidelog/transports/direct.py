@@ -95,7 +95,7 @@ class DirectDelivery(Delivery):
         window = self._cursor.window
         if not self._waiting or window is None:
             self._cursor.ring()
-        elif not self._scheduled and (window.stored > self._checked or window.ended or self._cursor.lost):
+        elif not self._scheduled and (window.stored > self._checked or window.ended or not self._cursor.current):
             self._scheduled = True
             self._turn.soon(self._catch_up)
 
