@@ -11,7 +11,7 @@ import pytest
 from tests.parts import PATIENCE, legal, text_of, until
 from tests.server.chat import make_tide
 
-from tidelog import Answer, Tidelog
+from tidelog import Answer, Tidelog, asking
 from tidelog.log import run_log
 from tidelog.run import Run
 
@@ -90,6 +90,22 @@ async def test_a_process_that_goes_waits_for_what_it_takes(monkeypatch: pytest.M
     await asyncio.wait_for(going, PATIENCE)
     assert (await answering).result == "answered"
     assert text_of(await legal(tide.runner.store, run.id)) == "then yes"
+
+
+async def test_who_pauses_a_parked_run_waits_for_nobody() -> None:
+    """Whoever goes on with it will obey: it is paused from its first step on."""
+    tide = process("memory:")
+    run = await waiting(tide)
+    run.park()
+    await until(lambda: not len(tide.runner))
+    store = tide.runner.store
+    assert await asyncio.wait_for(asking.pause(store, run.id, patience=3600.0), PATIENCE) == "pausing"
+    await tide.runner.answer(run.id, "q1", "yes")
+    await until(lambda: len(tide.runner) == 1)
+    assert await asyncio.wait_for(asking.resume(store, run.id, patience=3600.0), PATIENCE) == "resumed"
+    await until(lambda: not len(tide.runner))
+    assert text_of(await legal(store, run.id)) == "then yes"
+    await tide.aclose()
 
 
 async def test_who_is_not_declared_here_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:

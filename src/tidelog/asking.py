@@ -49,7 +49,8 @@ async def stop(store: Store, run: str, patience: float = PATIENCE, *, wake: Wake
 async def pause(store: Store, run: str, patience: float = PATIENCE) -> str:
     """Pause the run; what came of it: `paused`, `already_paused`, `pausing` or `already_ended`.
 
-    `paused` tells that the owner has obeyed; somebody else may have resumed it since. Raises `Gone` for a run that is not there.
+    `paused` tells that the owner has obeyed; somebody else may have resumed it since. Where nobody owns the run, because it is
+    parked, there is nobody to wait for: who goes on with it will obey. Raises `Gone` for a run that is not there.
     """
     return await _turn(store, run, control.Pause(), ("paused", "already_paused", "pausing"), patience)
 
@@ -63,14 +64,17 @@ async def _turn(store: Store, run: str, what: Control, words: tuple[str, str, st
     """Asked even of a run that is so already: what somebody asked before may not have been obeyed yet."""
     done, already, doing = words
     wanted = isinstance(what, control.Pause)
-    before = await head_of(store, run)
+    tail = await store.tail(run_log(run))
+    if tail is None:
+        raise Gone(code="not_found")
+    before = heads.decode(tail.head)
     if before.ended is not None:
         return "already_ended"
 
     def obeyed(head: Head, number: int) -> bool:
         return head.ended is not None or (head.state == "paused") == wanted or head.asked >= number
 
-    head = await ask(store, run, what, until=obeyed, patience=patience)
+    head = await ask(store, run, what, until=obeyed, patience=patience if tail.owner else 0.0)
     if head is not None and head.ended is not None:
         return "already_ended"
     if (before.state == "paused") == wanted:
