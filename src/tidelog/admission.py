@@ -207,7 +207,7 @@ class Admission:
     """The runs and the viewers that one process has, and whom it refuses."""
 
     def __init__(self, bounds: Bounds = Bounds(), *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.bounds = bounds
+        self.bounds: Final = bounds
         self._of_all_runs: tuple[Limit, ...] = (Limit("max_runs", None, bounds.max_runs),)
         self._of_all_viewers: tuple[Limit, ...] = (Limit("max_viewers", None, bounds.max_viewers),)
         self.runs = Slots("too_many_runs", queue=bounds.queue, clock=clock)

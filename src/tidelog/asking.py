@@ -71,26 +71,17 @@ async def _turn(store: Store, run: str, what: Control, words: tuple[str, str, st
     if before.ended is not None:
         return "already_ended"
 
-    def obeyed(head: Head, number: int) -> bool:
+    number = await store.post(control_log(run), control.encode(what))
+
+    def obeyed(head: Head) -> bool:
         return head.ended is not None or (head.state == "paused") == wanted or head.asked >= number
 
-    head = await ask(store, run, what, until=obeyed, patience=patience if tail.owner else 0.0)
-    if head is not None and head.ended is not None:
+    head = await seen(store, run, obeyed, patience=patience if tail.owner else 0.0)
+    if head is not None and head.ended is not None and head.asked < number:
         return "already_ended"
     if (before.state == "paused") == wanted:
         return already
     return doing if head is None else done
-
-
-async def ask(
-    store: Store, run: str, what: Control, *, until: Callable[[Head, int], bool], patience: float = PATIENCE
-) -> Head | None:
-    """Ask this of the owner; the head once `until` holds, None if it does not within `patience` seconds. Raises `Gone`.
-
-    `until` is given the head, and the number of the request in the control log: see `Head.asked`.
-    """
-    number = await store.post(control_log(run), control.encode(what))
-    return await seen(store, run, lambda head: until(head, number), patience=patience)
 
 
 async def seen(

@@ -439,8 +439,7 @@ def test_what_makes_no_sense_has_the_status_of_http() -> None:
 
 
 def test_there_is_room_for_so_many() -> None:
-    tide = make_tide()
-    tide.runner.admission.bounds = tide.runner.admission.bounds._replace(max_viewers=2)
+    tide = make_tide(max_viewers=2)
     with serve(Chat("a", Gate(), tide=tide).app) as server, server.watch("/chat") as start:
         with talk(server, start.run) as viewer:
             viewer.until(type="text.delta")
