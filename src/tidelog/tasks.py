@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final, TypeVar
 
 log = logging.getLogger("tidelog")
@@ -40,7 +41,7 @@ class Tasks:
         task = loop.create_task(_tell(work, told))
         self._tasks.add(task)
         self.beginning.add(task)
-        task.add_done_callback(self._begun)
+        task.add_done_callback(partial(self._begun, work))
         self.changed()
         try:
             return await told
@@ -57,7 +58,8 @@ class Tasks:
             if stuck:
                 log.warning("tidelog: %d tasks do not end and are left behind: %s", len(stuck), stuck)
 
-    def _begun(self, task: asyncio.Task[Any]) -> None:
+    def _begun(self, work: Coroutine[Any, Any, Any], task: asyncio.Task[Any]) -> None:
+        work.close()  # where its task was cancelled before the first step
         self._tasks.discard(task)
         self.beginning.discard(task)
         self.changed()
