@@ -11,7 +11,20 @@ of the server.
 
 from __future__ import annotations
 
-from tidelog.client.producer import Producer, connect
+from typing import TYPE_CHECKING, Any
+
 from tidelog.client.writing import Stopped, Writing
 
+if TYPE_CHECKING:
+    from tidelog.client.producer import Producer, connect
+
 __all__ = ["Producer", "Stopped", "Writing", "connect"]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs an HTTP client is imported when it is used: a server has none."""
+    if name not in ("Producer", "connect"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from tidelog.client import producer
+
+    return getattr(producer, name)

@@ -61,9 +61,12 @@ class Leases:
         ]  # fmt: skip
         return [*found, ("SADD", held, log), ("EXPIRE", held, self._ttl)] if log else found
 
-    async def lost(self, lane: Lane) -> bool:
-        """Whether a log that we write is somebody else's."""
-        owner, epoch, lost_epoch = await self._link.one("HMGET", lane.keys.meta, "owner", "epoch", "lost_epoch")
+    async def lost(self, lanes: Sequence[Lane]) -> Sequence[bool]:
+        """Which of these logs that we write are somebody else's."""
+        stands = await self._link.send([("HMGET", lane.keys.meta, "owner", "epoch", "lost_epoch") for lane in lanes])
+        return [self._is_lost(lane, *stand) for lane, stand in zip(lanes, stands, strict=True)]
+
+    def _is_lost(self, lane: Lane, owner: bytes | None, epoch: bytes | None, lost_epoch: bytes | None) -> bool:
         if owner != self._owner.encode():
             return True
         return (

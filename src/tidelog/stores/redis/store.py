@@ -3,7 +3,7 @@
 store.py   what callers see
 flow.py    what gathers here and is flushed, for all logs together;  flows.py  for each node;  lane.py  a log that is written here
 hub.py     the ends of watched logs, read once for all who watch them;  ears.py  the connections that hear of changes
-leases.py  who holds logs, and who of them is dead;  beats.py  the process's own lease;  parking.py  logs that nobody holds
+leases.py  who holds logs, and who of them is dead;  doubts.py  whether we do;  beats.py  our lease;  parking.py  nobody's logs
 claims.py  idempotency keys;  lists.py  the names of logs;  notes.py  their ends
 link.py    what is sent;  calls.py  of a log;  errand.py  on its way;  nodes.py, cluster.py  to whom;  wire.py;  scripts.py  Lua
 pure       keys.py  names;  blocks.py  records as bytes;  place.py  the address
@@ -27,6 +27,7 @@ from tidelog.seams import BATCH_BYTES, Page, Window
 from tidelog.stores.redis import blocks, calls, scripts
 from tidelog.stores.redis.beats import Beats
 from tidelog.stores.redis.claims import Claims
+from tidelog.stores.redis.doubts import Doubts
 from tidelog.stores.redis.flow import GONE, LOST, Flow
 from tidelog.stores.redis.flows import Flows
 from tidelog.stores.redis.hub import Hub, Stand
@@ -74,6 +75,10 @@ class RedisStore:
         self._stray_until = 0.0
         self._lost_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._doubts = Doubts(
+            ours=lambda lane: self._flow.lanes.get(lane.name) is lane, lost=self._leases.lost, spawn=self._spawn,
+            tell=lambda lane: self._flow.forget(lane.name, Conflict(f"{lane.name} is not ours any more")),
+        )  # fmt: skip
         try:
             await self._link.start()
             await self._leases.enter()
@@ -104,6 +109,7 @@ class RedisStore:
         await self._loop.run_in_executor(None, self._beats.close)
         self._flow.lanes.clear()
         await self._hub.aclose()
+        self._doubts.close()
         for task in tuple(self._tasks):
             task.cancel()
         if self._tasks:
@@ -388,9 +394,4 @@ class RedisStore:
         """Somebody else has changed a log that was ours. Where nobody watches it, the next append tells what became of it."""
         lane = self._flow.lanes.get(log)
         if lane is not None and lane.bell is not None:
-            self._spawn(self._doubt(lane))
-
-    async def _doubt(self, lane: Lane) -> None:
-        lost = await self._leases.lost(lane)
-        if lost and self._flow.lanes.get(lane.name) is lane:
-            self._flow.forget(lane.name, Conflict(f"{lane.name} is not ours any more"))
+            self._doubts.add(lane)
