@@ -360,12 +360,8 @@ class Runner:
             log.info("run %s ended: %s, %d records", live.run.id, live.run.outcome, live.run.last)
 
     def _rest(self) -> None:
-        left = (
-            self._live
-            if not self.draining.rung
-            else any(not self._outlives_us(live.run) for live in self._live.values())
-        )
-        if self._tasks.beginning or left:
+        ours = (live for live in self._live.values() if not (self.draining.rung and self._outlives_us(live.run)))
+        if self._tasks.beginning or next(ours, None) is not None:
             self._idle.clear()
         else:
             self._idle.set()
