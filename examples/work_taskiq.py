@@ -11,12 +11,15 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 from pydantic import BaseModel
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 from taskiq_redis import RedisStreamBroker
 
 from tidelog import Tidelog
 
 REDIS = os.environ.get("REDIS", "redis://127.0.0.1:6379/0")
-broker = RedisStreamBroker(REDIS, consumer_id="0")
+patient = Retry(ExponentialBackoff(cap=1.0), -1)
+broker = RedisStreamBroker(REDIS, consumer_id="0", xread_count=1, maxlen=10_000, retry=patient)
 tide = Tidelog(REDIS, worker=broker)
 app = FastAPI()
 app.include_router(tide.router)

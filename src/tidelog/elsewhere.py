@@ -41,6 +41,10 @@ WORKER_TIMEOUT: Final = 3600.0
 """Seconds for which a run may wait for a worker."""
 RESTARTS: Final = 3
 """How often a run is begun again whose worker died: its work may be what killed it."""
+SEND_AGAIN: Final = 30.0
+"""Seconds after which a run that no worker has taken is sent to them once more, then each time after twice as long: as a rule its
+job was lost with the process that had it.
+"""
 SEND_TIMEOUT: Final = 5.0
 """Seconds for which a job queue that does not answer is waited for."""
 
@@ -153,11 +157,13 @@ class Elsewhere:
                 waits.set_result(False)
 
     async def again(self, tail: Tail, head: Head) -> None:
-        """A process died that had opened this run for a worker, or was that worker: have it begun, or begun again."""
+        """A process died that had opened this run for a worker, or was that worker, or no worker came for it in time: have it
+        begun, or begun again.
+        """
         assert head.work is not None and isinstance(self._store, Parking), "else it could not have been handed on"
-        if head.for_a_worker:  # it may be that nobody was sent
+        if head.for_a_worker:  # it may be that nobody was sent, or that its job went with a worker that had fetched it
             with contextlib.suppress(Conflict, Gone):
-                await self._store.take(run_log(head.run), tail.last, (), ended=False, due=head.due)
+                await self._store.take(run_log(head.run), tail.last, (), ended=False, due=_due(head))
                 await self.send(head.run, head.work)
             return
         next_ = msgspec.structs.replace(
@@ -180,7 +186,7 @@ class Elsewhere:
         now = msgspec.structs.replace(head, state="queued", position=None, questions=(), keeps=None, work=what)
         with contextlib.suppress(Conflict, Gone):  # somebody else was first
             await self._store.take(
-                run_log(head.run), tail.last, records, head=heads.encode(now), ended=False, due=now.due
+                run_log(head.run), tail.last, records, head=heads.encode(now), ended=False, due=_due(now)
             )
             log.warning("run %s: its worker is gone; it waits for another one", head.run)
             await self.send(head.run, what)
@@ -210,7 +216,7 @@ class Elsewhere:
         try:
             if opened.unjoined is not None:
                 raise opened.unjoined
-            await store.park(run_log(run), 2, lease=Lease(self.owner), due=opened.head.due)
+            await store.park(run_log(run), 2, lease=Lease(self.owner), due=_due(opened.head))
         except StoreError:
             error = e.Error.of("store_unavailable")
             self._tasks.spawn(self._keeper.end_owed(run, error, lease=Lease(self.owner)))
@@ -249,6 +255,15 @@ class _Waiting:
         self._bell.discard(self._rang)
         self._timer.cancel()
         self._claim.release()
+
+
+def _due(head: Head) -> float:
+    """When somebody must look at a run that waits for a worker: to send it again, or to end it."""
+    if head.work is None or head.work.name is None:  # it is sent by whoever opened it
+        return head.due
+    now = time.time()
+    waited = now - (head.work.until - head.work.patience)
+    return min(head.due, now + max(SEND_AGAIN, waited))
 
 
 def _nothing_here() -> Any:

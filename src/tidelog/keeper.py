@@ -53,8 +53,8 @@ class Keeper:
         """Called for each run of a dead process whose producer goes on: until somebody takes it, at every look."""
         self.again: Callable[[Tail, Head], Awaitable[None]] = _nothing
         """Called for each run of a dead process that is a worker's to begin, or to begin again."""
-        self.wake: Callable[[str], Awaitable[None]] = _nothing
-        """Called for each parked run that should be looked at."""
+        self.wake: Callable[[str, bool], Awaitable[None]] = _nothing
+        """Called for each parked run that should be looked at, with whether its time has come."""
 
     async def work(self) -> None:
         """For ever; a store that fails is tried again."""
@@ -91,7 +91,7 @@ class Keeper:
         if isinstance(self._store, Parking):
             for name in await self._store.parked(due):
                 with _passing_over(name):
-                    await self.wake(name.partition("/")[2])
+                    await self.wake(name.partition("/")[2], due < inf)
 
     async def end_unowned(
         self, run: str, outcome: e.Outcome, error: e.Error | None, *,
@@ -154,7 +154,7 @@ class Keeper:
         with contextlib.suppress(Conflict, Gone):  # somebody else was first
             await self._store.take(run_log(head.run), tail.last, (), ended=False, due=head.due)
             log.info("run %s is parked for its owner, who is gone", head.run)
-            await self.wake(head.run)
+            await self.wake(head.run, False)
 
     async def _end(
         self, name: str, outcome: e.Outcome, error: e.Error | None, *,

@@ -64,12 +64,13 @@ class Reentry:
     """Obeys what is asked of parked runs, takes them up again, and adopts those that are fed.
 
     `again` is given what this process has taken. `works` are the functions of runs that are a worker's, and `send` has a run
-    go on there; `pass_on` does, where this process is a worker that goes.
+    go on there; `pass_on` does, where this process is a worker that goes, and `untaken` where no worker has come for it.
     """
 
     def __init__(
         self, store: Store, keeper: Keeper, *, again: Callable[[Again], None], works: Functions,
         send: Callable[[str, Work | None], Awaitable[bool]], pass_on: Callable[[str, Work | None], Awaitable[None]],
+        untaken: Callable[[Tail, Head], Awaitable[None]],
     ) -> None:  # fmt: skip
         self.resumes = Functions("resume=", "@tide.resumes")
         self.going = False
@@ -82,13 +83,16 @@ class Reentry:
         self._works = works
         self._send = send
         self._pass_on = pass_on
+        self._untaken = untaken
 
-    async def wake(self, run: str) -> None:
+    async def wake(self, run: str, due: bool = False) -> None:
         """Look whether something was asked of this run, and do it, if nobody owns it and it has not ended.
 
-        Not to be cancelled: a log that was taken needs its writer.
+        `due`: its time has come. Not to be cancelled: a log that was taken needs its writer.
         """
         found = await self._look(run)
+        if found is not None and found.head.for_a_worker and due:
+            await self._untaken(found.tail, found.head)
         if found is None or found.answer is None:
             return
         if found.head.work is not None:

@@ -76,7 +76,7 @@ class Runner:
         self._keeper.again = self.elsewhere.again
         self._reentry = Reentry(
             store, self._keeper, again=self._go_on, works=self.elsewhere.functions, send=self.elsewhere.send,
-            pass_on=self.elsewhere.pass_on,
+            pass_on=self.elsewhere.pass_on, untaken=self.elsewhere.again,
         )  # fmt: skip
         self.resumes = self._reentry.resumes
         self._live: dict[str, Live] = {}
@@ -187,10 +187,10 @@ class Runner:
                 raise Overloaded(reason="draining")
         return await answering.answer(self.store, run, question, value, by=by, wake=self.wake)
 
-    async def wake(self, run: str) -> None:
-        """Look at a run that may be parked, and do what was asked of it."""
+    async def wake(self, run: str, due: bool = False) -> None:
+        """Look at a run that may be parked, whose time may have come, and do what was asked of it."""
         if run not in self._live and self._started:
-            await self._whole(self._reentry.wake(run))
+            await self._whole(self._reentry.wake(run, due))
 
     async def take(self, run: str, given: Declared | None = None) -> Run | None:
         """Take a run that waits for a worker: this process is one. None where there is none to take: it is at work, or is over.

@@ -410,6 +410,37 @@ class TestDeadWorkers:
         server.call(lambda: app.tide.runner.elsewhere.again(tail, heads.decode(tail.head)))
         assert len(app.queue.sent) == 2
 
+    def test_one_that_nobody_takes_is_sent_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its job was lost: with a worker that had fetched it, or it was never sent. It waits twice as long each time."""
+        monkeypatch.setattr("tidelog.elsewhere.SEND_AGAIN", 0.1)
+        app = App(holds=True, lease_patience=0.1)
+        with serve(app.app) as server:
+            begun, run = time.monotonic(), started(server, "/wait")
+            eventually(lambda: len(app.queue.sent) > 3)
+            assert time.monotonic() - begun > 0.3, "at 0.1, 0.2 and 0.4 s, not each 0.1 s"
+            assert len(server.call(partial(app.tide.runner.store.parked, inf))) == 1  # type: ignore[attr-defined]
+            server.call(app.queue.deliver)
+            eventually(lambda: app.ran == ["began"])
+            sent = len(app.queue.sent)
+            server.call(app.gate.set)
+            assert ended(server, run)["outcome"] == "completed"
+            assert (app.ran, len(app.queue.sent)) == (["began", "completed"], sent)
+
+    def test_a_queue_that_is_away_when_a_worker_died(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The run is sent once it is back."""
+        monkeypatch.setattr("tidelog.elsewhere.SEND_AGAIN", 0.1)
+        app = App(holds=True, lease_patience=0.1)
+        with serve(app.app) as server:
+            run = started(server, "/say", json={"title": "a"})
+            app.queue.away = True
+            server.call(partial(die, app, run))
+            assert state(server, run)["state"] == "queued"
+            app.queue.sent.clear()
+            app.queue.away = False
+            eventually(lambda: app.queue.sent)
+            server.call(app.queue.deliver)
+            assert ended(server, run)["outcome"] == "completed"
+
     def test_a_worker_that_goes_passes_on_what_waits_for_it(self, held: tuple[App, Server]) -> None:
         """Jobs that have no slot yet, and such as come now."""
         app, server = held
