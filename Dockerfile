@@ -4,7 +4,7 @@ WORKDIR /build
 RUN python -m venv /venv
 # What tidelog needs, in exact versions: only a change of these two files makes this layer anew.
 COPY pyproject.toml constraints.txt ./
-RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*project['dependencies'], *(need for extra in ('documents', 'metrics', 'redis', 'websocket') for need in project['optional-dependencies'][extra]), sep='\n')" > needs.txt \
+RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*project['dependencies'], *(need for extra in ('documents', 'metrics', 'redis', 'taskiq', 'websocket') for need in project['optional-dependencies'][extra]), sep='\n')" > needs.txt \
     && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt --requirement needs.txt \
     && pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore --constraint constraints.txt hatchling
 COPY README.md README.zh-CN.md LICENSE ./

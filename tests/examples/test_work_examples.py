@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
+from tests.integration.workers import worker_process
 from tests.redis_server import RedisServer, redis_server
 
-from tidelog.testing import Process, serve_process, watch
+from tidelog.testing import serve_process, watch
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PATIENCE = 30.0
@@ -30,13 +27,11 @@ def folder(tmp_path: Path) -> Path:
 def worked(module: str, command: list[str], folder: Path, redis: RedisServer) -> Iterator[str]:
     """The URL of the example's web process, beside its worker."""
     env = {"REDIS": redis.url}
-    with tempfile.TemporaryFile() as output, serve_process(f"{module}:app", cwd=folder, env=env) as web:
-        started = subprocess.Popen(
-            [sys.executable, "-m", *command], cwd=folder, env={**os.environ, **env}, stdout=output, stderr=output,
-            stdin=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-        with Process(started, "", output):
-            yield web.url
+    with (
+        serve_process(f"{module}:app", cwd=folder, env=env) as web,
+        worker_process(["-m", *command], cwd=folder, env=env),
+    ):
+        yield web.url
 
 
 def test_taskiq(folder: Path) -> None:

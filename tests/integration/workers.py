@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,21 @@ LONG = 30.0
 QUEUES = ("taskiq", "celery")
 LEASE = 1.0
 """Seconds after which a process is dead that does not beat."""
+
+
+def worker_process(command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> Process:
+    """Python with these arguments, a worker of some queue, in a process group of its own. `env` is added to this process's."""
+    output = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
+    started = subprocess.Popen(
+        [sys.executable, *command], cwd=cwd, env={**os.environ, **env},
+        stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    return Process(started, "", output)
+
+
+def listens(worker: Process) -> bool:
+    """Whether a worker of taskiq takes jobs."""
+    return "Listening started." in worker.output
 
 
 class Works:
@@ -46,12 +61,7 @@ class Works:
             "celery": ["-m", "celery", "-A", "tests.integration.worked:celery", "worker", "--pool", "prefork", "-c", "3",
                        "--without-gossip", "--without-mingle"],
         }[self.queue]  # fmt: skip
-        output = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
-        started = subprocess.Popen(
-            [sys.executable, *command, *more], cwd=ROOT, env={**os.environ, **self._env},
-            stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-        return self._stack.enter_context(Process(started, "", output))
+        return self._stack.enter_context(worker_process([*command, *more], cwd=ROOT, env=self._env))
 
     def post(self, path: str, **more: Any) -> httpx2.Response:
         return httpx2.post(self.url + path, timeout=LONG, trust_env=False, **more)
