@@ -1,11 +1,13 @@
-"""Processes behind nginx are killed at random, and so is Redis: nothing is lost or doubled, runs end, every viewer finishes."""
+"""Processes behind nginx and workers are killed at random, and so is Redis: nothing is lost or doubled, runs end, every viewer
+finishes.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count as numbered
@@ -24,6 +26,9 @@ EVERY = count(1, 2)
 PAUSE = 0.2 if SOAK else 0.05
 """Seconds between two records of a run."""
 
+FINISH = 120.0
+"""Seconds in which every viewer has seen the end of its run, once there is no more trouble."""
+
 
 @pytest.fixture
 def redis() -> Iterator[RedisServer]:
@@ -32,12 +37,14 @@ def redis() -> Iterator[RedisServer]:
 
 
 Trouble = Callable[[], None]
+PLACES = ("/numbers", "/numbers", "/numbers", "/numbers", "/worker/numbers", "/worker/numbers/again")
+"""A third of all questions is for workers, and half of these are begun again when theirs dies."""
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_processes_are_killed(tmp_path: Path, redis: RedisServer) -> None:
-    dice = random.Random(1)
+    dice = random.Random(5)  # a worker is first
     with fleet(tmp_path, redis) as found:
         check(found, redis, lambda: found.kill_every(EVERY, count(2, 60), dice))
         assert found.kills >= count(1, 50)
@@ -47,7 +54,7 @@ def test_processes_are_killed(tmp_path: Path, redis: RedisServer) -> None:
 @pytest.mark.timeout(600)
 def test_redis_is_restarted_and_frozen_too(tmp_path: Path, redis: RedisServer) -> None:
     """It has its file, so that it forgets nothing."""
-    dice, pause = random.Random(2), count(1, 10)
+    dice, pause = random.Random(6), count(1, 10)
 
     def trouble() -> None:
         for _ in range(2):
@@ -72,17 +79,30 @@ def check(found: Fleet, redis: RedisServer, *troubles: Trouble) -> None:
     asked = [question for browser in browsers for question in browser.asked]
     runs = ended(redis)
     assert runs >= {question.run for question in asked if question.run}
-    assert len(runs) == len(asked), "one key, one run"
+    places = {question.run: question.url.partition("?")[0] for question in asked}
+    outcomes: dict[str, Counter[str]] = defaultdict(Counter)
     with ThreadPoolExecutor(4) as pool:
-        outcomes = Counter(pool.map(lambda run: check_kept(found.folder, found.url, run), runs))
+        for run, of, outcome in pool.map(lambda run: judged(found, run), runs):
+            outcomes["successor" if of else places.get(run, "never seen")][outcome] += 1
         list(pool.map(lambda question: seen(found, question), asked))
+    assert len(runs) == len(asked) + outcomes["successor"].total(), "one key, one run"
     away = [seconds for browser in browsers for seconds in browser.away] or [0.0]
     refused = sum(browser.refused for browser in browsers)
     print(
-        f"{len(browsers)} viewers for {time.monotonic() - begun:.0f} s, {len(asked)} runs {dict(outcomes)}, {found.kills} kills,"
+        f"{len(browsers)} viewers for {time.monotonic() - begun:.0f} s, {len(runs)} runs {told(outcomes)}, {found.kills} kills,"
         f" {found.failed_starts} failed starts; {refused} refusals, away {quantiles(away)}"
     )
-    assert set(outcomes) <= {"completed", "interrupted"}
+    assert sum(outcomes.values(), Counter()).keys() <= {"completed", "interrupted"}
+    assert all(outcomes[place] for place in PLACES)
+
+
+def judged(found: Fleet, run: str) -> tuple[str, str | None, str]:
+    """The run, which one it took the place of, and how it ended; what is stored of it is what was produced."""
+    return run, state(found.url, run)["of"], check_kept(found.folder, found.url, run)
+
+
+def told(outcomes: dict[str, Counter[str]]) -> str:
+    return "; ".join(f"{place} {dict(counts)}" for place, counts in sorted(outcomes.items()))
 
 
 def ended(redis: RedisServer) -> set[str]:
@@ -98,7 +118,7 @@ async def watched(found: Fleet, many: int, troubles: tuple[Trouble, ...]) -> lis
     leave, dice, numbers = asyncio.Event(), random.Random(3), numbered()
 
     def ask() -> str:
-        return f"/numbers?to={dice.randrange(20, 60)}&pause={PAUSE}&merge=0&key=q{next(numbers)}"
+        return f"{dice.choice(PLACES)}?to={dice.randrange(20, 60)}&pause={PAUSE}&merge=0&key=q{next(numbers)}"
 
     async with asyncio.TaskGroup() as group:
         browsers = [Browser(int(found.url.rpartition(":")[2]), leave, ask) for _ in range(many)]
@@ -106,7 +126,11 @@ async def watched(found: Fleet, many: int, troubles: tuple[Trouble, ...]) -> lis
         await asyncio.gather(*(browser.here.wait() for browser in browsers))
         await asyncio.gather(*(asyncio.to_thread(trouble) for trouble in troubles))
         leave.set()
-        await asyncio.wait(watching)
+        _, waiting = await asyncio.wait(watching, timeout=FINISH)
+        for task in waiting:
+            task.cancel()
+    unended = [browser.asked[-1] for browser in browsers if not browser.asked[-1].outcome]
+    assert not unended, [(question, state(found.url, question.run or "none")) for question in unended]
     return browsers
 
 

@@ -39,8 +39,10 @@ class Process:
     @property
     def output(self) -> str:
         """What it has printed so far."""
-        self._output.seek(0)
-        return self._output.read().decode("utf-8", "replace")
+        file = self._output.fileno()
+        return os.pread(file, os.fstat(file).st_size, 0).decode(
+            "utf-8", "replace"
+        )  # the process writes where a seek goes
 
     def signal(self, number: int) -> None:
         """Send a signal."""
