@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from starlette.responses import FileResponse
 from taskiq_redis import RedisStreamBroker
 
-from tidelog import Answer, Tidelog, TidelogError, cancel_after, current_run
+from tidelog import Answer, Tidelog, TidelogError, cancel_after, current_run, elsewhere
 
 FOLDER = Path(os.environ.get("WORK_FOLDER", "."))
 """Where the notes go."""
@@ -29,7 +29,20 @@ broker = RedisStreamBroker(REDIS, xread_block=100, consumer_id="0")
 celery = Celery("worked", broker=REDIS)
 celery.conf.update(worker_prefetch_multiplier=1, broker_connection_retry_on_startup=True)
 
-tide = Tidelog(
+
+class Holding(Tidelog):
+    """Its workers have jobs in hand, and wait, while they are told to."""
+
+    async def work(self, run: str) -> None:
+        """See `seams.Jobs`."""
+        if (FOLDER / "hold").exists():
+            (FOLDER / run).write_text(f"fetched {os.getpid()}\n", encoding="utf-8")
+            await asyncio.Event().wait()
+        await super().work(run)
+
+
+vars(elsewhere)["SEND_AGAIN"] = float(os.environ.get("WORK_SEND_AGAIN", elsewhere.SEND_AGAIN))
+tide = Holding(
     os.environ.get("WORK_STORE", "memory:"),
     worker=celery if os.environ.get("WORK_QUEUE") == "celery" else broker,
     drain_timeout=1.0,
@@ -142,6 +155,22 @@ async def total(a: int, b: int) -> dict[str, str]:
     """An answer of its own; the work is started beside it, and waited for."""
     run = await tide.start(partial(add, a, b=b), on="worker")
     return {"run": run.id, "outcome": await run.wait()}
+
+
+@tide.on_worker()
+async def tell(what: Any) -> AsyncIterator[str]:
+    """For what does not travel."""
+    yield str(what)
+
+
+@app.post("/untold")
+async def untold() -> dict[str, str]:
+    """How the start is refused of work with something that is no JSON."""
+    try:
+        run = await tide.start(partial(tell, object()), on="worker")
+    except TidelogError as error:
+        return {"code": error.code}
+    return {"run": run.id}
 
 
 def write(run: str, title: str) -> None:

@@ -16,11 +16,13 @@ import httpx2
 import pytest
 from tests.redis_server import RedisServer, redis_server
 
+from tidelog.elsewhere import SEND_AGAIN
+from tidelog.registry import CARRIERS
 from tidelog.testing import Process, serve_process
 
 ROOT = Path(__file__).parents[2]
 LONG = 30.0
-QUEUES = ("taskiq", "celery")
+QUEUES = tuple(CARRIERS)
 LEASE = 1.0
 """Seconds after which a process is dead that does not beat."""
 
@@ -43,13 +45,15 @@ def listens(worker: Process) -> bool:
 class Works:
     """Starts processes of the application `worked`, and asks its web process."""
 
-    def __init__(self, queue: str, redis: RedisServer, folder: Path, store: str, stack: ExitStack) -> None:
+    def __init__(
+        self, queue: str, redis: RedisServer, folder: Path, store: str, stack: ExitStack, again: float
+    ) -> None:
         self.queue = queue
         self.folder = folder
         self._stack = stack
         self._env = {
             "WORK_QUEUE": queue, "WORK_REDIS": redis.url, "WORK_FOLDER": str(folder), "WORK_STORE": store,
-            "WORK_PATIENCE": str(LEASE),
+            "WORK_PATIENCE": str(LEASE), "WORK_SEND_AGAIN": str(again),
         }  # fmt: skip
         self.web = stack.enter_context(serve_process("tests.integration.worked:app", cwd=ROOT, env=self._env))
         self.url = self.web.url
@@ -94,8 +98,21 @@ class Works:
             return []
         return [int(line.split()[1]) for line in lines if line.startswith(what)]
 
+    def runs(self) -> set[str]:
+        """The newest."""
+        found = httpx2.get(f"{self.url}/runs", timeout=LONG, trust_env=False).json()["runs"]
+        return {str(one["run"]) for one in found}
+
     def open_gate(self, name: str) -> None:
         (self.folder / f"gate-{name}").touch()
+
+    def hold_jobs(self) -> None:
+        """Workers take jobs from the queue, and do nothing with them."""
+        (self.folder / "hold").touch()
+
+    def let_jobs_go(self) -> None:
+        """Workers do what they take from now on."""
+        (self.folder / "hold").unlink()
 
 
 def until(condition: Callable[[], Any]) -> None:
@@ -107,10 +124,12 @@ def until(condition: Callable[[], Any]) -> None:
 
 
 @contextmanager
-def works(queue: str, redis: RedisServer, folder: Path, store: str | None = None) -> Iterator[Works]:
-    """All of its processes are killed at the end."""
+def works(
+    queue: str, redis: RedisServer, folder: Path, store: str | None = None, *, again: float = SEND_AGAIN
+) -> Iterator[Works]:
+    """All of its processes are killed at the end. `again`: seconds after which a run is sent again that no worker has taken."""
     with ExitStack() as stack:
-        yield Works(queue, redis, folder, store or f"{redis.url}?beat=0.1", stack)
+        yield Works(queue, redis, folder, store or f"{redis.url}?beat=0.1", stack, again)
 
 
 @pytest.fixture(scope="session", params=QUEUES)
@@ -123,4 +142,11 @@ def queue(request: pytest.FixtureRequest) -> str:
 def redis() -> Iterator[RedisServer]:
     """For logs and jobs."""
     with redis_server() as found:
+        yield found
+
+
+@pytest.fixture
+def own(queue: str, redis: RedisServer, tmp_path: Path) -> Iterator[Works]:
+    """A web process of this test's own, and no worker yet."""
+    with works(queue, redis, tmp_path) as found:
         yield found
