@@ -67,6 +67,8 @@ class Elsewhere:
         self._admission = admission
         self._tasks = tasks
         self._waiting: set[asyncio.Future[bool]] = set()
+        self._in_hand: set[str] = set()
+        """Runs for which a job waits here: it needs no second one."""
         self._going = False
 
     async def hand_on(self, launch: Launch, claim: Claim | None) -> Launched:
@@ -115,7 +117,18 @@ class Elsewhere:
             await self.send(run, what)
 
     async def slot(self, run: str) -> Claim | None:
-        """Wait until this process has room for a run that waits; None where there is none to take, or the process goes."""
+        """Wait until this process has room for a run that waits; None where there is none to take, where a job waits here for it
+        already, or the process goes.
+        """
+        if run in self._in_hand:
+            return None
+        self._in_hand.add(run)
+        try:
+            return await self._slot(run)
+        finally:
+            self._in_hand.discard(run)
+
+    async def _slot(self, run: str) -> Claim | None:
         while True:
             tail = await self._store.tail(run_log(run))
             head = heads.decode(tail.head) if tail is not None and not tail.ended and not tail.owner else None

@@ -314,6 +314,9 @@ class TestTheQueue:
         server.call(app.queue.deliver)
         eventually(lambda: app.ran == ["began"])
         eventually(lambda: app.tide.runner.admission.runs.waiting == 2)
+        server.call(app.queue.deliver)
+        server.call(partial(app.tide.work, third))  # it comes back at once, though the run has not begun
+        assert app.tide.runner.admission.runs.waiting == 2, "a second job waits for nothing"
         assert state(server, second)["state"] == "queued"
         assert server.client.post(f"/runs/{second}/stop").json() == {"result": "stopped"}
         server.call(app.gate.set)
