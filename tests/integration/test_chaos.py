@@ -130,7 +130,9 @@ async def watched(found: Fleet, many: int, troubles: tuple[Trouble, ...]) -> lis
         for task in waiting:
             task.cancel()
     unended = [browser.asked[-1] for browser in browsers if not browser.asked[-1].outcome]
-    assert not unended, [(question, state(found.url, question.run or "none")) for question in unended]
+    assert not unended, "\n".join(
+        f"{one.url} {len(one.frames)} {state(found.url, one.run)}" for one in unended if one.run
+    )
     return browsers
 
 
