@@ -18,7 +18,7 @@ from tests.server.chat import Chat, make_tide, who
 from tests.test_cli import PATIENCE, free_port, popen, until
 
 from tidelog import SourceError, Usage
-from tidelog.server.logs import FIELDS, JsonLines
+from tidelog.server.logs import FIELDS, JsonLines, TextLines
 from tidelog.testing import Gate, Script, Server, serve
 
 CANARY = "canary4711"
@@ -181,6 +181,13 @@ class TestCanary:
         else:
             texts = [logging.Formatter().format(record) for record in told.records]
             assert not [text for text in texts if CANARY in text], "nor as text"
+
+
+def test_lines_of_text_tell_the_time_as_logging_does() -> None:
+    ours, theirs = TextLines("%(asctime)s %(message)s"), logging.Formatter("%(asctime)s %(message)s")
+    for created in (1.0004, 1.9996, 1_700_000_000.25, 1_700_000_000.75, 1_700_000_001.0, 1_700_003_600.001):
+        record = logging.makeLogRecord({"msg": "x", "created": created, "msecs": created % 1 * 1000})
+        assert ours.format(record) == theirs.format(record)
 
 
 class TestJsonLines:

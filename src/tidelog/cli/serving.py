@@ -31,7 +31,7 @@ from tidelog.errors import TidelogError
 from tidelog.server import serve as server
 from tidelog.server import settings, workers
 from tidelog.server.app import Tidelog
-from tidelog.server.logs import JsonLines
+from tidelog.server.logs import JsonLines, TextLines
 
 BUILT_IN: Final = "tidelog.apps.main"
 SIGN_IN: Final = "tidelog.apps.sign_in"
@@ -200,7 +200,9 @@ def _settings(given: Mapping[str, Any]) -> settings.Settings:
 
 def _log(level: str, log_format: LogFormat) -> None:
     """tidelog's own lines at the chosen level, everybody else's warnings."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    lines = logging.StreamHandler()
+    lines.setFormatter(TextLines("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[lines])
     logging.getLogger("tidelog").setLevel(level.upper())
     _format_all(log_format)
     logging.captureWarnings(log_format == "json")

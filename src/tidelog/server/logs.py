@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import re
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from traceback import format_tb
@@ -40,7 +41,7 @@ class RunLines:
         if log.isEnabledFor(logging.INFO):
             head = fact.head
             fields = {"event": "run.started", **self._who(fact), "of": head.of, "mode": head.mode}
-            log.info("run %s started%s", head.run, _at(fact.route), extra=_extra(fields))
+            _say(fields, "run %s started%s", head.run, _at(fact.route))
 
     def first_event(self, route: str, seconds: float) -> None:
         """Told in the line of the end."""
@@ -55,20 +56,20 @@ class RunLines:
             "usage": {"input": fact.usage.input, "output": fact.usage.output, "source": fact.usage.source},
         }  # fmt: skip
         said = fact.outcome if code is None else f"{fact.outcome} ({code})"
-        log.info(
-            "run %s ended: %s, %d records, %d bytes, %.3f s%s",
-            fact.head.run, said, fact.records, fact.bytes, fact.seconds, _at(fact.route), extra=_extra(fields),
+        _say(
+            fields, "run %s ended: %s, %d records, %d bytes, %.3f s%s",
+            fact.head.run, said, fact.records, fact.bytes, fact.seconds, _at(fact.route),
         )  # fmt: skip
 
     def parked(self, head: Head) -> None:
         if log.isEnabledFor(logging.INFO):
             said, event = ("is parked", "run.parked") if head.parkable else ("is left to another process", "run.left")
-            log.info("run %s %s", head.run, said, extra=_extra({"event": event, "run": head.run}))
+            _say({"event": event, "run": head.run}, "run %s %s", head.run, said)
 
     def again(self, head: Head, route: str) -> None:
         if log.isEnabledFor(logging.INFO):
             fields = {"event": "run.again", "run": head.run, "route": route}
-            log.info("run %s goes on%s", head.run, _at(route), extra=_extra(fields))
+            _say(fields, "run %s goes on%s", head.run, _at(route))
 
     def _who(self, fact: Started | Ended) -> dict[str, Any]:
         head = fact.head
@@ -79,6 +80,19 @@ class RunLines:
         if principal is None:
             return None
         return hashlib.blake2b(principal.encode("utf-8", "surrogatepass"), key=self._key, digest_size=6).hexdigest()
+
+
+class TextLines(logging.Formatter):
+    """Lines of text, with the time as `logging` writes it: what it says of a second is made once in that second."""
+
+    _second = 0
+    _text = ""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        second = int(record.created)
+        if second != self._second:
+            self._second, self._text = second, time.strftime(self.default_time_format, self.converter(record.created))
+        return f"{self._text},{int(record.msecs):03d}"
 
 
 class JsonLines(logging.Formatter):
@@ -113,9 +127,10 @@ def _places(error: BaseException) -> Iterator[str]:
         following = following.__cause__ or (None if hidden else following.__context__)
 
 
-def _extra(fields: dict[str, Any]) -> dict[str, Any]:
-    """Without what is not known."""
-    return {FIELDS: {name: value for name, value in fields.items() if value not in (None, "")}}
+def _say(fields: dict[str, Any], text: str, *args: object) -> None:
+    """Log it with those of the fields that are known. From here: who looks for the caller pays as much as for all else."""
+    known = {name: value for name, value in fields.items() if value not in (None, "")}
+    log.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, text, args, None, extra={FIELDS: known}))
 
 
 def _at(route: str) -> str:
