@@ -49,6 +49,14 @@ async def test_later_is_not_earlier_and_all_of_a_tick_go_in_one_callback() -> No
     turn.leave()
 
 
+def test_a_window_is_as_wide_as_the_load_calls_for() -> None:
+    widths = [turns._width(busy / 100) for busy in range(101)]
+    assert widths == sorted(widths)
+    assert widths[0] == widths[10] == 1.0
+    assert widths[30] == widths[85] == WIDEST
+    assert widths[100] == pytest.approx(turns.FULLEST)
+
+
 async def test_windows_are_wider_while_the_loop_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "SAMPLE", 0.02)
     turn = Turn()

@@ -21,6 +21,9 @@ BUSY: Final = 0.3
 """The share of its time for which the loop works: up to CALM windows are as they are asked for, from BUSY on they are WIDEST."""
 WIDEST: Final = 1.75
 """Times the window that is asked for."""
+FULL: Final = 0.85
+FULLEST: Final = 3.0
+"""From FULL on windows widen further, up to this where the loop does nothing but work: late is better than ever later."""
 
 log = logging.getLogger("tidelog")
 
@@ -82,7 +85,7 @@ class Turn:
         share = (spent - self._spent) / max(at - self._at, SAMPLE / 2)
         self._at, self._spent = at, spent
         self._busy = (self._busy + share) / 2
-        self.width = 1.0 + (WIDEST - 1.0) * min(1.0, max(0.0, (self._busy - CALM) / (BUSY - CALM)))
+        self.width = _width(self._busy)
         self._timer = loop.call_later(SAMPLE, self._look, loop)
 
     def _run(self) -> None:
@@ -91,6 +94,13 @@ class Turn:
 
     def _tick(self, tick: int) -> None:
         _make(self._ticks.pop(tick))
+
+
+def _width(busy: float) -> float:
+    """How many times as wide windows are while the loop works for this share of its time."""
+    loaded = min(1.0, max(0.0, (busy - CALM) / (BUSY - CALM)))
+    full = min(1.0, max(0.0, (busy - FULL) / (1.0 - FULL)))
+    return 1.0 + (WIDEST - 1.0) * loaded + (FULLEST - WIDEST) * full
 
 
 def _make(calls: list[Call]) -> None:
