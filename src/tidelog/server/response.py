@@ -124,7 +124,7 @@ class TideResponse(Response):
         check_start(request, self._edge.origins)
         caller = await self._edge.access.caller(request)
         resumed = resume_position(request)
-        peer = Peer(receive)
+        peer = Peer(scope, receive)
         try:
             with self._edge.runner.admission.viewer(caller.name) if _stays(scope, form) else nullcontext():
                 if resumed is not None:

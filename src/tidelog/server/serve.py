@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import socket
+from collections.abc import Callable
 from typing import Any, Final
 
 import uvicorn
@@ -131,7 +132,7 @@ class Connection:
     out here, byte for byte as many and under no encoding: nobody holds it back or compresses it.
     """
 
-    __slots__ = ("_broken", "_cycle", "_encoded", "_over", "_passed", "_transport", "open", "put")
+    __slots__ = ("_broken", "_cycle", "_encoded", "_gone", "_over", "_passed", "_transport", "open", "put")
 
     envelope = CHUNK
 
@@ -144,6 +145,7 @@ class Connection:
         self._over = False
         self._broken = False
         self._encoded = False
+        self._gone: Callable[[], None] | None = None
 
     async def send(self, message: Any) -> None:
         """The server's own `send`, counting the body."""
@@ -170,11 +172,25 @@ class Connection:
         """The socket takes more again."""
         self.open = not self._over and not self._cycle.disconnected and not self._transport.is_closing()
 
+    def tell(self, gone: Callable[[], None] | None) -> bool:
+        """Call this when the peer goes, at once if it has; None: nothing any more. False for a request whose body is not there
+        yet, as somebody must go on reading: then nothing will be told.
+        """
+        cycle = self._cycle
+        if gone is not None and (cycle.more_body or cycle.flow.read_paused):
+            return False
+        self._gone = gone
+        if gone is not None and cycle.disconnected:
+            gone()
+        return True
+
     def lose(self) -> None:
         """The peer has gone."""
         self.open = False
         self._cycle.disconnected = True
         self._cycle.message_event.set()
+        if self._gone is not None:
+            self._gone()
 
     def break_off(self) -> None:
         """Let the end of the body, when it comes, be no end: what was sent before arrives, and the client sees that it is cut.

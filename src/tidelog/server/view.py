@@ -44,13 +44,17 @@ class ViewSettings(NamedTuple):
 
 
 class Peer:
-    """Watches a request's `receive` and calls `gone` when the client leaves."""
+    """Tells when the client of a request leaves.
 
-    def __init__(self, receive: Receive) -> None:
+    Where the server lends the connection itself, that does it; elsewhere a task asks for it, layer by layer.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
         self.left = False
-        self._receive = receive
         self._gone: Callable[[], None] | None = None
-        self._task = asyncio.get_running_loop().create_task(self._watch())
+        connection = scope.get("extensions", {}).get("tidelog")
+        self._connection = connection if connection is not None and connection.tell(self._leave) else None
+        self._task = asyncio.get_running_loop().create_task(self._watch(receive)) if self._connection is None else None
 
     def when_gone(self, call: Callable[[], None] | None) -> None:
         """Call this when the client leaves, at once if it has; instead of what was set before."""
@@ -60,15 +64,23 @@ class Peer:
 
     async def close(self) -> None:
         """Watch no more."""
-        if not self._task.done():
-            self._task.cancel()
+        if self._connection is not None:
+            self._connection.tell(None)
+        task = self._task
+        if task is None:
+            return
+        if not task.done():
+            task.cancel()
             await asyncio.sleep(0)  # a turn of the loop, in which it ends: to wait for it costs three times as much
-        if self._task.done() and not self._task.cancelled() and (error := self._task.exception()) is not None:
+        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
             log.debug("tidelog: watching a client failed", exc_info=error)
 
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
             pass
+        self._leave()
+
+    def _leave(self) -> None:
         self.left = True
         if self._gone is not None:
             self._gone()

@@ -42,7 +42,7 @@ class CursorResponse(Response):
                 "Access-Control-Expose-Headers": "Run-State, Last-Seq",
             }
         )
-        peer = Peer(receive)
+        peer = Peer(scope, receive)
         try:
             self._wait = None if self._wait is None else left_of(scope, self._wait)
             with self._counted((await self._edge.access.caller(HTTPConnection(scope))).name):
