@@ -143,12 +143,19 @@ class Flow:
         for lane in tuple(self.lanes.values()):
             if lane.ended:
                 self._let_go(lane)  # Redis knows better now
-            elif not lane.closed and lane.group != self._group.number:
-                lane.group = self._group.number
-                self._group.lanes.append(lane)
-        if self._group.lanes and self._idle and not self._closing:
-            self._arm()
+            else:
+                self.look(lane)
         return ended
+
+    def look(self, lane: Lane) -> None:
+        """Ask of this log whether it still stands as we know it: by an append of nothing."""
+        if lane.closed or self._closing or self.lanes.get(lane.name) is not lane:
+            return
+        if lane.group != self._group.number:
+            lane.group = self._group.number
+            self._group.lanes.append(lane)
+        if self._idle:
+            self._arm()
 
     def lose(self) -> None:
         """All logs are somebody else's now."""

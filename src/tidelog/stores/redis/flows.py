@@ -56,6 +56,10 @@ class Flows:
         for flow in self._flows.values():
             flow.release(log, lane)
 
+    def look(self, lane: Lane) -> None:
+        """See `Flow.look`."""
+        self._of(lane.name).look(lane)
+
     def knock(self) -> Sequence[str]:
         """Redis was away: see `Flow.knock`."""
         return [log for flow in self._flows.values() for log in flow.knock()]

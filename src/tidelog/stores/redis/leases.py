@@ -14,7 +14,6 @@ from typing import Final, NamedTuple
 from tidelog.errors import Conflict, Unavailable
 from tidelog.stores.redis import scripts
 from tidelog.stores.redis.keys import Keys
-from tidelog.stores.redis.lane import Lane
 from tidelog.stores.redis.link import Link, call
 from tidelog.stores.redis.wire import Command
 
@@ -60,18 +59,6 @@ class Leases:
             ("SADD", keys.owners, owner), ("EXPIRE", keys.owners, self._ttl),
         ]  # fmt: skip
         return [*found, ("SADD", held, log), ("EXPIRE", held, self._ttl)] if log else found
-
-    async def lost(self, lanes: Sequence[Lane]) -> Sequence[bool]:
-        """Which of these logs that we write are somebody else's."""
-        stands = await self._link.send([("HMGET", lane.keys.meta, "owner", "epoch", "lost_epoch") for lane in lanes])
-        return [self._is_lost(lane, *stand) for lane, stand in zip(lanes, stands, strict=True)]
-
-    def _is_lost(self, lane: Lane, owner: bytes | None, epoch: bytes | None, lost_epoch: bytes | None) -> bool:
-        if owner != self._owner.encode():
-            return True
-        return (
-            lost_epoch != epoch and int(epoch or 0) != lane.lease.epoch
-        )  # else we have raised it, and are about to hear of it
 
     async def leave(self, log: str, *owners: str) -> None:
         """They hold it no more. It is no harm if they are still found with it."""

@@ -75,10 +75,6 @@ class RedisStore:
         self._stray_until = 0.0
         self._lost_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._doubts = Doubts(
-            ours=lambda lane: self._flow.lanes.get(lane.name) is lane, lost=self._leases.lost, spawn=self._spawn,
-            tell=lambda lane: self._flow.forget(lane.name, Conflict(f"{lane.name} is not ours any more")),
-        )  # fmt: skip
         try:
             await self._link.start()
             await self._leases.enter()
@@ -95,6 +91,7 @@ class RedisStore:
             left=self._left, ended=self._notes.ended,
         )  # fmt: skip
         self._flow = flow() if self._place.kind != "cluster" else Flows(flow, self._link, self._keys)
+        self._doubts = Doubts(self._flow.look)
         self.append = self._flow.append  # type: ignore[method-assign]  # a call less for each event
         self._beats = Beats(self._place, self._keys, owner, dead=self._died)
         self._beats.start()
