@@ -161,6 +161,7 @@ class Flow:
         """All logs are somebody else's now."""
         for log in tuple(self.lanes):
             self.forget(log, Conflict("This process was declared dead."))
+        self.owed.clear()
 
     async def close(self) -> None:
         """Store what gathers, and take nothing more."""

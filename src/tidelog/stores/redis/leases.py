@@ -2,6 +2,10 @@
 
 Every process has a number that it raises again and again. Where that stands still for long enough, by the clock of whoever looks,
 the process is dead: it is marked so, and each of its logs is made nobody's before the first of them is taken.
+
+Who was declared dead may live, and lives again as soon as it holds another log. From then on it alone looks for what it had left:
+not all of that was taken, perhaps, or even fenced, when whoever was at it gave up, or died. So that no log is ever found with
+nobody, others strike from what a process holds only while it is dead, when it cannot have taken anything anew.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ from tidelog.stores.redis.wire import Command
 
 AT_ONCE: Final = 256
 """Logs that Redis is asked for at once."""
+STRAY_FOR: Final = 60.0
+"""Seconds for which logs that are ours and nobody writes are looked for, once something went wrong."""
 
 
 class Seen(NamedTuple):
@@ -40,8 +46,20 @@ class Leases:
         self._loop = asyncio.get_running_loop()
         self._seen: dict[str, Seen] = {}
         """Of the others."""
+        self._dead: dict[str, bytes] = {}
+        """Those among them that stood still for long enough, and where."""
         self.ended: set[str] = set()
         """Logs whose end was stored, and perhaps lost since."""
+        self._doubted_until = 0.0
+
+    @property
+    def doubted(self) -> bool:
+        """Whether there may be strays."""
+        return self._loop.time() < self._doubted_until
+
+    def doubt(self) -> None:
+        """Something went wrong: look for strays from now on, for a while."""
+        self._doubted_until = self._loop.time() + STRAY_FOR
 
     async def enter(self) -> None:
         """Live, from now on."""
@@ -60,18 +78,16 @@ class Leases:
         ]  # fmt: skip
         return [*found, ("SADD", held, log), ("EXPIRE", held, self._ttl)] if log else found
 
-    async def leave(self, log: str, *owners: str) -> None:
-        """They hold it no more. It is no harm if they are still found with it."""
-        if owners:
-            with contextlib.suppress(Unavailable):
-                await self._link.store([("SREM", self._keys.held(owner), log) for owner in owners])
+    async def leave(self, owner: str, *logs: str) -> None:
+        """A dead owner holds these no more. It is no harm if it is still found with them."""
+        with contextlib.suppress(Unavailable):
+            await self._link.store([call(scripts.LEAVE, self._of(owner), logs)])
 
     async def strays(self, ours: Container[str]) -> Sequence[str]:
-        """Logs that Redis thinks are ours, and that are not among `ours`: nobody writes them."""
+        """Logs that Redis thinks are ours, or were until they were fenced, and that are not among `ours`: nobody writes them."""
         held = {one.decode() for one in await self._link.one("SMEMBERS", self._keys.held(self._owner))}
         names = [log for log in held | self.ended if log not in ours]
-        stands = await self._link.send([("HMGET", self._keys.of(log).meta, "owner", "ended") for log in names])
-        return [log for log, at in zip(names, stands, strict=True) if at == [self._owner.encode(), b"0"]]
+        return [log for log, left in zip(names, await self._left(self._owner, names), strict=True) if left]
 
     async def orphans(self, patience: float) -> Sequence[str]:
         """See `Leasing.orphans`.
@@ -79,7 +95,7 @@ class Leases:
         Between two looks no more than half of `patience` counts: while Redis is away nobody can beat, and a process that stood
         still itself has not seen that others did.
         """
-        now, before, self._seen = self._loop.time(), self._seen, {}
+        now, before, self._seen, self._dead = self._loop.time(), self._seen, {}, {}
         names: list[str] = []
         for name in await self._link.one("SMEMBERS", self._keys.owners):
             owner = name.decode()
@@ -90,6 +106,7 @@ class Leases:
             still = seen.still + min(now - seen.at, patience / 2) if seen is not None and seen.beat == beat else 0.0
             self._seen[owner] = Seen(beat, still, now)
             if beat == b"dead" or still >= patience:
+                self._dead[owner] = beat
                 names += await self._left_by(owner, beat)
         return names
 
@@ -105,10 +122,10 @@ class Leases:
 
     async def bury(self, owner: str) -> None:
         """Fence all logs of an owner that we have seen dead. Raises `Conflict` for one that may live."""
-        seen = self._seen.get(owner)
-        if owner == self._owner or not await self._declare_dead(owner, seen.beat if seen is not None else b""):
+        held = await self._declare_dead(owner, self._dead.get(owner, b"")) if owner != self._owner else None
+        if held is None:
             raise Conflict(f"{owner} lives")
-        await self.fence(owner, [name.decode() for name in await self._link.one("SMEMBERS", self._keys.held(owner))])
+        await self.fence(owner, held)
 
     async def free(self, log: str, owner: str, *, stray: bool) -> str:
         """Fence the log of a dead owner, whom it names; '' for a log that is parked. `stray`: it may be one of our own.
@@ -134,20 +151,32 @@ class Leases:
     async def _left_by(self, owner: str, beat: bytes) -> Sequence[str]:
         """The logs that a dead owner has left; an owner without any is forgotten."""
         names: list[str] = []
-        others: list[str] = []
         held = [log.decode() for log in await self._link.one("SMEMBERS", self._keys.held(owner))]
         for start in range(0, len(held), AT_ONCE):
             logs = held[start : start + AT_ONCE]
-            asked = [("HMGET", self._keys.of(log).meta, "owner", "was", "ended") for log in logs]
-            for log, (owned, was, ended) in zip(logs, await self._link.send(asked), strict=True):
-                left = (owned or was) == owner.encode() and ended != b"1"
-                (names if left else others).append(log)
-        if others:
-            await self._link.send([("SREM", self._keys.held(owner), *others)])
-        if not names and await self._declare_dead(owner, beat):
-            await self._link.send([("SREM", self._keys.owners, owner), ("DEL", self._keys.beat(owner))])
+            found = dict(zip(logs, await self._left(owner, logs), strict=True))
+            names += [log for log in logs if found[log]]
+            if not all(found.values()):
+                await self.leave(owner, *(log for log in logs if not found[log]))
+        if not names and await self._declare_dead(owner, beat) is not None:
+            await self._forget(owner)
         return names
 
-    async def _declare_dead(self, owner: str, seen: bytes) -> bool:
-        """False if it has beaten since."""
-        return bool(await self._link.run(scripts.BURY, [self._keys.beat(owner)], [seen, self._ttl]))
+    async def _left(self, owner: str, logs: Sequence[str]) -> Sequence[bool]:
+        """Which of these logs are the owner's, or were when they were fenced, and have not ended."""
+        stands = await self._link.send([("HMGET", self._keys.of(log).meta, "owner", "was", "ended") for log in logs])
+        return [(now or was) == owner.encode() and ended != b"1" for now, was, ended in stands]
+
+    async def _declare_dead(self, owner: str, seen: bytes) -> list[str] | None:
+        """What it held then; None if it has beaten since."""
+        held = await self._link.run(scripts.BURY, self._of(owner), [seen, self._ttl])
+        return [log.decode() for log in held] if isinstance(held, list) else None
+
+    async def _forget(self, owner: str) -> None:
+        """Who is dead and holds nothing need not be looked for. Who lives again meanwhile must be."""
+        await self._link.one("SREM", self._keys.owners, owner)
+        if not await self._link.run(scripts.FORGET_OWNER, self._of(owner), []):
+            await self._link.one("SADD", self._keys.owners, owner)
+
+    def _of(self, owner: str) -> list[str]:
+        return [self._keys.beat(owner), self._keys.held(owner)]

@@ -1,7 +1,7 @@
 """What Redis does in one step: Lua, each touching the keys of one log, or one key.
 
 A log is a hash (`meta`) and a stream. Each flush is one entry of the stream, whose id is the number of its last record: the first
-entry from `after + 1` on is the one that holds this record. Answers are numbers, or a number and what belongs to it.
+entry from `after + 1` on is the one that holds this record. Answers are numbers, or a list.
 
 Whatever is sent again because nobody knows what came of it does no harm, and writes something even so: who waits for this
 connection's writes to be on disk, or on a replica, waits for those of the first try as well.
@@ -194,10 +194,24 @@ return 1
 """
 
 BURY: Final = """
--- KEYS beat; ARGV seen ttl. 1 it is dead, 0 it has beaten since
+-- KEYS beat held; ARGV seen ttl. What it held when it was declared dead, or since; 0: it has beaten
 local now = redis.call('GET', KEYS[1])
 if now and now ~= 'dead' and now ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], 'dead', 'EX', ARGV[2])
+return redis.call('SMEMBERS', KEYS[2])
+"""
+
+LEAVE: Final = """
+-- KEYS beat held; ARGV logs: a dead owner holds them no more. One that lives again may have taken them anew. 1, or 0: it lives
+if redis.call('GET', KEYS[1]) ~= 'dead' then return 0 end
+redis.call('SREM', KEYS[2], unpack(ARGV))
+return 1
+"""
+
+FORGET_OWNER: Final = """
+-- KEYS beat held: one that is dead and holds nothing. 1, or 0: it lives, or holds something
+if redis.call('GET', KEYS[1]) ~= 'dead' or redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+redis.call('DEL', KEYS[1])
 return 1
 """
 
@@ -216,7 +230,9 @@ if now and string.sub(now, 1, #ARGV[1] + 1) == ARGV[1] .. '\\n' then redis.call(
 return 1
 """
 
-ALL: Final = (OPEN, APPEND, POST, READ, DROP, FENCE, PARK, TAKE, MEND, REVIVE, BEAT, BURY, CLAIM, FORGET)
+ALL: Final = (
+    OPEN, APPEND, POST, READ, DROP, FENCE, PARK, TAKE, MEND, REVIVE, BEAT, BURY, LEAVE, FORGET_OWNER, CLAIM, FORGET
+)  # fmt: skip
 TELL: Final = """
 local function tell(channel, said)
   redis.call(string.sub(channel, -6) == ':shard' and 'SPUBLISH' or 'PUBLISH', channel, said)

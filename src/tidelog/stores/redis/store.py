@@ -44,8 +44,6 @@ DROPS: Final = 16
 """Logs that retention drops at once."""
 HOLD: Final = 5
 """How many commands `Leases.hold` gives for a log."""
-STRAY_FOR: Final = 60.0
-"""Seconds for which logs that are ours and nobody writes are looked for, once something went wrong."""
 
 _log = logging.getLogger("tidelog.stores.redis")
 
@@ -72,7 +70,6 @@ class RedisStore:
         self._parked = Parked(self._link, self._keys, self._leases, ttl=self._place.ttl)
         self._notes = Notes(self._link, self._keys, owner, ttl=self._place.ttl)
         self._claims = Claims(self._link, self._keys, self.tail, ttl=self._place.ttl)
-        self._stray_until = 0.0
         self._lost_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         try:
@@ -133,7 +130,7 @@ class RedisStore:
                 self._leases.hold(log), [calls.opening(lane, ttl), *calls.listing(lane, self._keys, ttl), *beside]
             )
         except Unavailable:
-            self._stray_until = self._loop.time() + STRAY_FOR  # it may be open even so, now or in a while
+            self._leases.doubt()  # it may be open even so, now or in a while
             raise
         finally:
             self._opening.discard(log)
@@ -221,7 +218,7 @@ class RedisStore:
     async def orphans(self, patience: float) -> Sequence[str]:
         self._check()
         found = await self._leases.orphans(patience)
-        if self._loop.time() < self._stray_until:
+        if self._leases.doubted:
             ours = self._opening | self._flow.owed | self._flow.lanes.keys()
             found = [*found, *await self._leases.strays(ours)]
         else:
@@ -247,7 +244,7 @@ class RedisStore:
             if lane is not None:  # it is ours even so, if Redis has lost its end: that is told, and it is a stray then
                 with contextlib.suppress(StoreError):
                     await self.append(log, after, (), Lease(self._owner, lease.epoch))
-            self._stray_until = self._loop.time() + STRAY_FOR
+            self._leases.doubt()
             raise
         finally:
             self._flow.release(log, lane)
@@ -269,9 +266,10 @@ class RedisStore:
         taking = calls.take(keys, was, after, records, lease, head=head, ended=ended, due=due, ttl=self._place.ttl)
         self._opening.add(log)
         try:
-            found = await self._link.store([*self._leases.hold(log), *self._parked.naming(log, due)], [taking])
+            holding = self._leases.hold(log if due is None else "")
+            found = await self._link.store([*holding, *self._parked.naming(log, due)], [taking])
         except Unavailable:
-            self._stray_until = self._loop.time() + STRAY_FOR
+            self._leases.doubt()
             raise
         finally:
             self._opening.discard(log)
@@ -285,7 +283,8 @@ class RedisStore:
             lane = Lane(log, keys, lease, base=after, records=records)
             lane.head, lane.known, lane.sure = head if head is not None else tail.head, True, True
             self._adopt(lane)
-        await self._leases.leave(log, *({was} - {self._owner, ""}), *([] if due is None else [self._owner]))
+        if was not in ("", self._owner):
+            await self._leases.leave(was, log)
         return lease if due is None else Lease("", lease.epoch)
 
     def _died(self, sent: float) -> None:
@@ -297,6 +296,7 @@ class RedisStore:
         if sent > self._lost_at:
             self._lost_at = time.monotonic()
             self._flow.lose()
+            self._leases.doubt()  # who declared us dead may have come to grief before it took what we had
 
     def _check(self) -> None:
         if not self._open:
@@ -324,7 +324,7 @@ class RedisStore:
     def _again(self) -> None:
         """Redis is heard again after a time in which it was not: it may have lost something, or be another one."""
         self._leases.ended |= set(self._flow.knock())
-        self._stray_until = self._loop.time() + STRAY_FOR  # an ending may be lost
+        self._leases.doubt()  # an ending may be lost
 
     async def _lost(self, refused: Sequence[tuple[Lane, int]]) -> Sequence[bool]:
         """See `flow.Lost`."""
@@ -336,6 +336,8 @@ class RedisStore:
             for lane, answer in refused
         ]
         lost = [refusal for refusal, is_lost in zip(refused, found, strict=True) if is_lost]
+        if len(lost) < len(refused):
+            self._leases.doubt()
         ttl = self._place.ttl
         for lane, answer in lost:
             again = calls.opening_again(lane, self._keys, ttl) if answer == GONE else ()

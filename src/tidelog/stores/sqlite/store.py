@@ -61,6 +61,7 @@ class SqliteStore:
         self._bells: WeakValueDictionary[int, Bell] = WeakValueDictionary()  # of logs that others write, by mark
         self._pages = Pages()
         self._beats: dict[int, tuple[int, float]] = {}  # other owners: beat, and since when it stands
+        self._dead: dict[int, int] = {}  # those that stood still for long enough, and where
         self._scanning: asyncio.Task[None] | None = None
         self._scan_again = False
         self._rescan: asyncio.TimerHandle | None = None
@@ -174,7 +175,7 @@ class SqliteStore:
     async def orphans(self, patience: float) -> Sequence[str]:
         seen = await self._read(reading.owners)
         now = self._loop.time()
-        before, self._beats = self._beats, {}
+        before, self._beats, self._dead = self._beats, {}, {}
         names: list[str] = []
         for row, beat, dead in seen:
             if row == self._journal.row:
@@ -182,6 +183,7 @@ class SqliteStore:
             since = before[row][1] if row in before and before[row][0] == beat else now
             self._beats[row] = beat, since
             if dead or now - since >= patience:
+                self._dead[row] = beat
                 names += await self._left_by(row, beat, dead)
         return names
 
@@ -198,8 +200,9 @@ class SqliteStore:
         self, log: str, after: int, records: Sequence[Record], *,
         head: bytes | None = None, ended: bool = True, due: float | None = None,
     ) -> Lease:  # fmt: skip
-        still = {row: beat for row, (beat, _) in self._beats.items()}
-        claim = jobs.Claim(log, mark_of(log), after, len(records), blocks.encode(records), head, ended, still, due)
+        claim = jobs.Claim(
+            log, mark_of(log), after, len(records), blocks.encode(records), head, ended, dict(self._dead), due
+        )
         taken = await self._run(partial(jobs.take, claim), partial(self._taken, claim, tuple(records)))
         return Lease(self._owner if due is None else "", taken.epoch)
 

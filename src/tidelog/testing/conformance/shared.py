@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from math import inf
 
 import pytest
 
@@ -115,6 +116,18 @@ class SharedStoreConformance(SharedParkingConformance, StoreConformance):
             await other.take(LOG, 1, records(1, 1, epoch=2))
         assert list(await store.orphans(0.0)) == []
 
+    async def test_who_has_not_beaten_since_the_last_look_lives(self, another: Opener) -> None:
+        """A look that is older than the log's owner has named the log: the one that died was another one."""
+        alive, other = await another(OWNER, beat=3000), await another("two")
+        assert isinstance(other, Leasing)
+        for log in (LOG, "run/b"):
+            await alive.open(log, b"", records=records(0, 1))
+        assert list(await other.orphans(3600)) == []
+        with pytest.raises(Conflict):
+            await other.take(LOG, 1, records(1, 1, epoch=2))
+        for log in (LOG, "run/b"):
+            await alive.append(log, 1, records(1, 1), lease=self.lease)
+
     async def test_whoever_closes_leaves_orphans_at_once(self, store: Store, other: Store) -> None:
         assert isinstance(other, Leasing)
         await store.open(LOG, b"", records=records(0, 1))
@@ -156,6 +169,43 @@ class SharedStoreConformance(SharedParkingConformance, StoreConformance):
         await other.take("run/b", 3, records(3, 1, epoch=2))
         wanted = records(0, 3) + records(3, 2, epoch=2)
         assert await whole(other, LOG) == wanted and await whole(zombie, LOG) == wanted
+
+    async def test_what_a_zombie_has_left_is_found_though_it_lives_again(self, another: Opener) -> None:
+        """Whoever had declared it dead has taken one of its logs, and not come to the other."""
+        zombie, other = await another(OWNER, beat=3000), await another("two")
+        assert isinstance(zombie, Leasing) and isinstance(other, Leasing)
+        for log in (LOG, "run/b"):
+            await zombie.open(log, b"", records=records(0, 1))
+
+        async def orphaned() -> bool:
+            return set(await other.orphans(0.2)) == {LOG, "run/b"}
+
+        assert await eventually(orphaned)
+        await other.take(LOG, 1, records(1, 1, epoch=2))
+        await zombie.open("run/new", b"", records=records(0, 1))
+        found = {log: one for one in (zombie, other) for log in await one.orphans(3600)}
+        assert found.keys() == {"run/b"}
+        await found["run/b"].take("run/b", 1, records(1, 1, epoch=2))
+        assert [*await zombie.orphans(3600), *await other.orphans(3600)] == []
+        await zombie.append("run/new", 1, records(1, 1), lease=self.lease, ended=True)
+        assert await whole(other, "run/b") == records(0, 1) + records(1, 1, epoch=2)
+
+    async def test_what_a_zombie_has_taken_anew_is_found_when_it_is_gone(self, another: Opener) -> None:
+        zombie, other = await another(OWNER, beat=3000), await another("two")
+        assert isinstance(zombie, Leasing) and isinstance(other, Leasing)
+        await zombie.open(LOG, b"", records=records(0, 1))
+
+        async def orphaned() -> bool:
+            return list(await other.orphans(0.2)) == [LOG]
+
+        assert await eventually(orphaned)
+        await other.take(LOG, 1, (), ended=False, due=inf)
+        with pytest.raises(Conflict):
+            await zombie.append(LOG, 1, records(1, 1), lease=self.lease)
+        await zombie.take(LOG, 1, records(1, 1, epoch=3), ended=False)
+        assert list(await other.orphans(3600)) == []
+        await zombie.aclose()
+        assert list(await other.orphans(3600)) == [LOG]
 
     async def test_a_fenced_process_tells_the_last_leases(self, another: Opener) -> None:
         zombie, other = await another(OWNER, beat=3000), await another("two")
