@@ -21,7 +21,7 @@ from tidelog import head as heads
 from tidelog.admission import Admission, Claim
 from tidelog.attempts import TASK
 from tidelog.declared import Functions
-from tidelog.errors import Conflict, Gone, Overloaded, StoreError
+from tidelog.errors import Conflict, Gone, Overloaded, StoreError, Unavailable
 from tidelog.head import Head, Work
 from tidelog.keeper import RETRY_ENDING, Keeper
 from tidelog.launch import Launch, Launched
@@ -45,6 +45,10 @@ SEND_AGAIN: Final = 30.0
 """Seconds after which a run that no worker has taken is sent to them once more, then each time after twice as long: as a rule its
 job was lost with the process that had it.
 """
+PARK_TIMEOUT: Final = 15.0
+"""Seconds for which whoever hands a run on waits for a store that went away when its log was just opened."""
+PARK_AGAIN: Final = 0.25
+"""Seconds between two tries."""
 SEND_TIMEOUT: Final = 5.0
 """Seconds for which a job queue that does not answer is waited for."""
 
@@ -224,16 +228,36 @@ class Elsewhere:
 
     async def _park(self, opened: Opened) -> None:
         """Nobody's from here on. A log that stays ours is ended, as soon as that can be stored."""
-        run, store = opened.head.run, self._store
-        assert isinstance(store, Parking), "else nobody hands a run on"
         try:
             if opened.unjoined is not None:
                 raise opened.unjoined
-            await store.park(run_log(run), 2, lease=Lease(self.owner), due=_due(opened.head))
+            await self._parked(opened.head)
         except StoreError:
             error = e.Error.of("store_unavailable")
-            self._tasks.spawn(self._keeper.end_owed(run, error, lease=Lease(self.owner)))
+            self._tasks.spawn(self._keeper.end_owed(opened.head.run, error, lease=Lease(self.owner)))
             raise
+
+    async def _parked(self, head: Head) -> None:
+        """Park it, once the store takes that. Its key leads to this run from now on: a moment without the store must not fail it.
+
+        Where the store gave no answer it may have been parked even so, and taken since: who goes on with it is found by its log.
+        """
+        store, due, told = self._store, _due(head), True
+        assert isinstance(store, Parking), "else nobody hands a run on"
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PARK_TIMEOUT):
+                while True:
+                    try:
+                        return await store.park(run_log(head.run), 2, lease=Lease(self.owner), due=due)
+                    except Conflict:
+                        if told:
+                            raise
+                        return None
+                    except StoreError as error:
+                        log.warning("run %s: it could not be handed on, will try again: %s", head.run, error)
+                    told = False
+                    await asyncio.sleep(PARK_AGAIN)
+        raise Unavailable("The store is away for too long.")
 
 
 class _Waiting:

@@ -131,7 +131,8 @@ async def watched(found: Fleet, many: int, troubles: tuple[Trouble, ...]) -> lis
             task.cancel()
     unended = [browser.asked[-1] for browser in browsers if not browser.asked[-1].outcome]
     assert not unended, "\n".join(
-        f"{one.url} {len(one.frames)} {state(found.url, one.run)}" for one in unended if one.run
+        f"{one.url} {len(one.frames)} {one.status} {one.refusal!r} {state(found.url, one.run) if one.run else ''}"
+        for one in unended
     )
     return browsers
 

@@ -22,12 +22,12 @@ from taskiq.message import BrokerMessage
 from tests.parts import legal_events, records_of
 from tests.server.chat import who
 
-from tidelog import Tidelog, cancel_after, control, current_run
+from tidelog import Tidelog, cancel_after, control, current_run, elsewhere
 from tidelog import events as e
 from tidelog import head as heads
 from tidelog.elsewhere import RESTARTS, WORK_BYTES
-from tidelog.errors import InvalidRequest, NotFound
-from tidelog.log import run_log
+from tidelog.errors import InvalidRequest, NotFound, Unavailable
+from tidelog.log import Lease, run_log
 from tidelog.reentry import controls
 from tidelog.seams import Parking
 from tidelog.taking import number
@@ -502,3 +502,43 @@ class TestDeclaring:
         _, server = held
         answer = server.client.post("/say", json={"title": "x" * WORK_BYTES}, headers={"Prefer": "respond-async"})
         assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+@pytest.mark.parametrize("parks", [False, True], ids=["did nothing", "did it"])
+def test_a_store_that_is_away_for_a_moment_when_a_run_is_handed_on(
+    held: tuple[App, Server], monkeypatch: pytest.MonkeyPatch, parks: bool
+) -> None:
+    """It is tried again, whatever became of the first try: the key that was sent leads to this run."""
+    made, server = held
+    store = made.tide.runner.store
+    assert isinstance(store, Parking)
+    park, tries = store.park, 0
+
+    async def away(log: str, after: int, *, lease: Lease, due: float) -> None:
+        nonlocal tries
+        tries += 1
+        if tries > 1 or parks:
+            await park(log, after, lease=lease, due=due)
+        if tries == 1:
+            raise Unavailable("away for a moment")
+
+    monkeypatch.setattr(store, "park", away)
+    viewer = server.watch("/say", "POST", json={"title": "on"})
+    server.call(made.queue.deliver)
+    viewer.rest()
+    assert (tries, viewer.frames[-1].json["outcome"]) == (2, "completed")
+
+
+def test_a_store_that_is_away_for_too_long_when_a_run_is_handed_on(
+    held: tuple[App, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, server = held
+
+    async def away(*_: Any, **__: Any) -> None:
+        raise Unavailable("away")
+
+    monkeypatch.setattr(elsewhere, "PARK_TIMEOUT", 0.3)
+    monkeypatch.setattr(made.tide.runner.store, "park", away)
+    refused = server.client.post("/say", json={"title": "on"})
+    assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
+    eventually(lambda: [run["outcome"] for run in server.client.get("/runs").json()["runs"]] == ["failed"])
