@@ -97,6 +97,24 @@ async def test_what_comes_while_a_group_flies_is_the_next_one() -> None:
     assert [len(packed) for packed in asked.sent] == [2, 1]
 
 
+async def test_a_group_of_which_all_logs_were_forgotten_is_not_sent() -> None:
+    """Nobody would answer, and everything else would wait for that. One is forgotten while it gathers, one in its last moment."""
+    asked = Asked()
+    for last_moment in (False, True):
+        future = asked.flow.append("run/a", 0, (record(1),), Lease("me"))
+        if last_moment:
+            await asyncio.sleep(0)
+        assert (asked.flow._flying is not None) == last_moment
+        asked.flow.forget("run/a")
+        with pytest.raises(Conflict):
+            await future
+    other = asked.flow.append("run/b", 0, (record(1),), Lease("me"))
+    await asked.flies()
+    assert [len(packed) for packed in asked.sent] == [1]
+    asked.answers[0].set_result([1])
+    await other
+
+
 async def test_a_log_that_is_forgotten_hears_of_it_and_the_others_go_on() -> None:
     asked = Asked()
     flying = asked.flow.append("run/a", 0, (record(1),), Lease("me"))
@@ -117,9 +135,11 @@ async def test_a_log_that_is_forgotten_hears_of_it_and_the_others_go_on() -> Non
 async def test_answers_come_in_any_pieces(cut: int) -> None:
     transport = SimpleNamespace(set_protocol=lambda protocol: None, write=lambda data: None)
     wire = Wire(cast(Any, SimpleNamespace(_writer=SimpleNamespace(transport=transport))))
+    nothing = wire.send([])
     plain, mixed = wire.send([b"a", b"b"], plain=True), wire.send([b"a", b"WAIT"])
     text = b":1\r\n:-1\r\n:1\r\n:1\r\n"
     for start in range(0, len(text), cut):
         wire.data_received(text[start : start + cut])
+    assert await nothing == []
     assert await plain == [1, -1]
     assert await mixed == [1, 1]

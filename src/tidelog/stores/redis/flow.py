@@ -207,9 +207,12 @@ class Flow:
 
     async def _fly(self, group: Group, now: float) -> None:
         try:
-            group.packed = calls.appends(group, self._ttl, now=now)
-            answers = await self._persist(partial(self._send, group.packed))
-            await self._settle(group, answers)
+            if group.lanes:
+                group.packed = calls.appends(group, self._ttl, now=now)
+                answers = await self._persist(partial(self._send, group.packed))
+                await self._settle(group, answers)
+            else:  # all of them were forgotten meanwhile
+                group.settle()
         except StoreError as error:
             self._fail(group, error)
         except Exception:  # somebody appended what is no record: fail, but do not stand still

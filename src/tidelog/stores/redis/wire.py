@@ -88,6 +88,9 @@ class Wire(Line):
         if self.closed:
             done.set_exception(ConnectionError("the connection was lost"))
             return done
+        if not commands:  # no answer would come, and it would take those of others
+            done.set_result([])
+            return done
         self._waiting.append(Batch(len(commands), plain, [], done))
         self._transport.write(b"".join(commands))
         return done
