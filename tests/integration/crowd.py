@@ -104,7 +104,7 @@ def produced(folder: Path, run: str) -> list[int]:
 
 
 def _read(path: Path) -> tuple[int, list[int]]:
-    pid, *numbers = path.read_text(encoding="utf-8").split()
+    pid, *numbers = path.read_text(encoding="utf-8").split() or ["0"]  # it was killed before it wrote who it was
     return int(pid), [int(number) for number in numbers]
 
 
@@ -120,6 +120,8 @@ def check_kept(folder: Path, url: str, run: str) -> str:
     assert kept == made[: len(kept)]
     if said[-1]["outcome"] == "completed":
         assert kept == made
+    elif said[-1]["outcome"] == "failed":
+        assert said[-1]["error"]["code"] == "store_unavailable"
     return str(said[-1]["outcome"])
 
 
