@@ -35,4 +35,4 @@ def test_who_waits_for_a_core_gathers() -> None:
 
 def test_too_much_is_told() -> None:
     with pytest.raises(ValueError, match="overloaded"):
-        simulate(Plan(1, 50_000, 20.0, seconds=0.5), COSTS)
+        simulate(Plan(1, 10_000, 20.0, seconds=0.5), COSTS)

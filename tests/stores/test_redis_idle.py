@@ -69,7 +69,7 @@ def test_nothing_is_left(server: Server, asked: Redis) -> None:
         list(many.map(lambda n: run(server, n), range(THREADS)))  # connections that stay are made
         list(many.map(lambda n: server.client.delete(f"/threads/t{n}"), range(THREADS)))
         before = idle(server, asked)
-        done = list(many.map(lambda n: run(server, n), range(count(200, 20_000))))
+        done = list(many.map(lambda n: run(server, n), range(count(100, 20_000))))
         assert all(asked.ttl(key) > 0 for key in asked.scan_iter())
         assert len(list(asked.scan_iter(match="*:run:*"))) >= len(done)
         statuses = set(many.map(lambda n: server.client.delete(f"/threads/t{n}").status_code, range(len(done))))
