@@ -65,14 +65,14 @@ def test_a_workload_with_rows_of_its_own(name: str) -> None:
 
 
 @pytest.mark.parametrize("server", ["raw", "starlette", pytest.param("fastapi", marks=ONLY_SOAK)])
-@pytest.mark.parametrize("name", ["cost", "fanout"])
+@pytest.mark.parametrize("name", ["fanout", pytest.param("cost", marks=ONLY_SOAK)])
 def test_a_python_peer(name: str, server: str) -> None:
     figures = measured(BY_NAME[name], here(named(server)))
     assert figures["us"] > 0 and not figures["duplicates"] and not figures["failed"]
     assert name == "fanout" or not figures["lost"], "who comes late to a run that nobody keeps has missed its beginning"
 
 
-@pytest.mark.parametrize("name", ["cost", "fanout"])
+@pytest.mark.parametrize("name", ["fanout", pytest.param("cost", marks=ONLY_SOAK)])
 @pytest.mark.parametrize(
     "server", ["c", pytest.param("node", marks=pytest.mark.skipif(not shutil.which("node"), reason="no node"))]
 )
