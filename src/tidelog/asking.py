@@ -12,7 +12,7 @@ from tidelog.bell import Waiter
 from tidelog.control import Control
 from tidelog.errors import Gone
 from tidelog.head import Head
-from tidelog.log import control_log, run_log
+from tidelog.log import Tail, control_log, run_log
 from tidelog.seams import Store
 
 PATIENCE: Final = 5.0
@@ -25,10 +25,14 @@ Wake = Callable[[str], Awaitable[None]]
 
 async def head_of(store: Store, run: str) -> Head:
     """The head of a run. Raises `Gone` for one that is not there."""
+    return heads.decode((await _tail_of(store, run)).head)
+
+
+async def _tail_of(store: Store, run: str) -> Tail:
     tail = await store.tail(run_log(run))
     if tail is None:
         raise Gone(code="not_found")
-    return heads.decode(tail.head)
+    return tail
 
 
 async def _nobody(_: str) -> None:
@@ -64,9 +68,7 @@ async def _turn(store: Store, run: str, what: Control, words: tuple[str, str, st
     """Asked even of a run that is so already: what somebody asked before may not have been obeyed yet."""
     done, already, doing = words
     wanted = isinstance(what, control.Pause)
-    tail = await store.tail(run_log(run))
-    if tail is None:
-        raise Gone(code="not_found")
+    tail = await _tail_of(store, run)
     before = heads.decode(tail.head)
     if before.ended is not None:
         return "already_ended"

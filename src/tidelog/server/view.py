@@ -43,6 +43,11 @@ class ViewSettings(NamedTuple):
     tracing: Tracing | None = None
 
 
+def lent(scope: Scope) -> Any:
+    """What `tidelog serve` lends of the connection itself: None under any other server."""
+    return scope.get("extensions", {}).get("tidelog")
+
+
 class Peer:
     """Tells when the client of a request leaves.
 
@@ -52,7 +57,7 @@ class Peer:
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.left = False
         self._gone: Callable[[], None] | None = None
-        connection = scope.get("extensions", {}).get("tidelog")
+        connection = lent(scope)
         self._connection = connection if connection is not None and connection.tell(self._leave) else None
         self._task = asyncio.get_running_loop().create_task(self._watch(receive)) if self._connection is None else None
 
@@ -161,7 +166,7 @@ class View:
         async def write(data: bytes) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
-        connection = scope.get("extensions", {}).get("tidelog")
+        connection = lent(scope)
         cursor, turn = cursor_of(self._runner, subject.log, position, self._form.pace), self._runner.turn
         delivery = (
             DirectDelivery(cursor, dialect, framing, write=write, direct=connection, pacing=pacing, turn=turn)

@@ -12,7 +12,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -29,7 +29,7 @@ from tidelog.server.negotiate import Form
 from tidelog.server.response import Edge
 from tidelog.server.status import STATUS, problem
 from tidelog.server.steering import Steering, Verdict
-from tidelog.server.view import RETRY, Subject, cursor_of, watching
+from tidelog.server.view import RETRY, Subject, cursor_of, lent, watching
 from tidelog.transports.deliver import FAREWELL_TIMEOUT, How, Pacing
 from tidelog.transports.steered import Steered
 from tidelog.transports.websocket import framing_of, messages
@@ -163,7 +163,7 @@ class _View:
 
     def _abort(self) -> None:
         """Cut what takes nothing, where the server lets us."""
-        connection: Any = self._websocket.scope.get("extensions", {}).get("tidelog")
+        connection = lent(self._websocket.scope)
         if connection is not None:
             connection.abort()
 

@@ -50,9 +50,9 @@ class Delivery:
     """
 
     __slots__ = (
-        "_alarm", "_alike", "_checked", "_cursor", "_dialect", "_framed", "_framing", "_holder", "_how", "_loop", "_next_at",
-        "_pacing", "_plain", "_ripe", "_same", "_sent", "_spoke_at", "_task", "_turn", "_verbatim", "_waiting", "_window",
-        "_write", "_writing", "moved", "why",
+        "_alarm", "_alike", "_checked", "_cursor", "_dialect", "_framed", "_framing", "_holder", "_how", "_loop", "_merges",
+        "_next_at", "_pacing", "_plain", "_ripe", "_same", "_sent", "_spoke_at", "_task", "_turn", "_verbatim", "_waiting",
+        "_window", "_write", "_writing", "moved", "why",
     )  # fmt: skip
 
     def __init__(
@@ -90,11 +90,12 @@ class Delivery:
         chunk = pacing.granularity.chunk
         self._holder = Holder(chunk) if chunk else None
         self._turn = turn or Turn()
-        self._plain = dialect.verbatim and envelope is PLAIN
+        self._plain = dialect.verbatim
         framing.begin(cursor.log.partition("/")[2].encode(), envelope)
         self._verbatim = framing.verbatim
         """Only for a `verbatim` dialect."""
-        self._alike = type(framing), envelope, self._window > 0
+        self._merges = self._window > 0 or self._holder is not None
+        self._alike = type(framing), envelope, self._merges
         self._waiting = False
         """Whether the task waits for records."""
         self._checked = 0
@@ -264,7 +265,7 @@ class Delivery:
         return data
 
     def _joined(self, records: Sequence[Record]) -> bytes:
-        return b"".join(map(self._verbatim, merge(records) if self._window else records))
+        return b"".join(map(self._verbatim, merge(records) if self._merges else records))
 
     def _quiet(self) -> float:
         """Seconds since the last byte went out."""
@@ -287,9 +288,7 @@ class Delivery:
         return next_at if ripe else min(next_at, at + window)
 
     def _frames(self, records: Sequence[Record]) -> Iterator[Frame]:
-        if self._window or self._holder is not None:
-            records = merge(records)
-        for record in records:
+        for record in merge(records) if self._merges else records:
             yield from self._dialect.encode(record)
 
     async def _say(self, frames: Iterable[Frame]) -> bool:

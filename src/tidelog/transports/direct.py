@@ -55,7 +55,6 @@ class DirectDelivery(Delivery):
     ) -> None:  # fmt: skip
         super().__init__(cursor, dialect, framing, write=write, pacing=pacing, turn=turn, envelope=direct.envelope)
         self._direct = direct
-        self._plain = dialect.verbatim
         self._ready = False
         """Whether records go out as they are, and nothing has gone through `Write` since the direct way was found free."""
         self._scheduled = False

@@ -72,10 +72,8 @@ class Watch(LogWindow):
 
     def begin(self, at: Stand) -> None:
         """The log stands here: what follows will be kept."""
-        self.base = self.stored = self.look_at = at.last
+        self.restart(at.last)
         self.epoch = at.epoch
-        self.records.clear()
-        self.ended = False
         self.heard = True
 
     def outran(self, at: Stand) -> bool:

@@ -203,16 +203,16 @@ class StoreConformance(ParkingConformance):
     # Pages
 
     async def test_pages_keep_to_their_limit_and_move_on(self, store: Store) -> None:
-        wanted = records(0, 40, size=100)
+        wanted = records(0, 60, size=100)
         await store.open(LOG, b"", records=wanted[:1])
         await store.append(LOG, 1, wanted[1:], lease=self.lease, ended=True)
-        for limit in (1, 300, 1000, 3000):
+        for limit in (1, 300, 1000, 4000):
             page = await store.read(LOG, 3, limit)
             assert page.more and not page.ended
             assert page.records[0].seq == 4 and sum(len(r.data) for r in page.records) <= max(limit, 100)
             assert await whole(store, LOG, 3, limit) == wanted[3:]
-        page = await store.read(LOG, 39)
-        assert not page.more and page.ended and list(page.records) == wanted[39:]
+        page = await store.read(LOG, 59)
+        assert not page.more and page.ended and list(page.records) == wanted[59:]
 
     async def test_a_record_over_the_limit_comes_alone(self, store: Store) -> None:
         wanted = records(0, 3, size=2 * BATCH_BYTES)
