@@ -14,8 +14,8 @@ RATE = 50.0
 BURST = 64
 _TINY = Shared(10, 25, RATE, ramp=0.1, settle=0.5, grace=20)
 FEW = Sizes(Shared(1000, 500, RATE), Shared(1000, 100, RATE), _TINY)
-MANY = Sizes(Shared(5000, 500, RATE, ramp=10.0), Shared(5000, 100, RATE, ramp=8.0), _TINY)
-MOST = Sizes(Shared(10_000, 500, RATE, ramp=20.0), Shared(10_000, 100, RATE, ramp=16.0), _TINY)
+MANY = Sizes(Shared(5000, 500, RATE, ramp=25.0), Shared(5000, 100, RATE, ramp=25.0), _TINY)
+MOST = Sizes(Shared(10_000, 500, RATE, ramp=50.0), Shared(10_000, 100, RATE, ramp=50.0), _TINY)
 BURSTS = Sizes(  # one burst a second
     Shared(1000, 10 * BURST, BURST, burst=BURST),
     Shared(1000, 3 * BURST, BURST, burst=BURST),

@@ -47,6 +47,11 @@ class Bell:
         """Whether one waits alone."""
         return self._single is not None
 
+    @property
+    def count(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
     def ring(self) -> None:
         """Call all that wait. What one raises hurts neither the others nor the writer."""
         self.rings += 1

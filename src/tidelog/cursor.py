@@ -43,6 +43,16 @@ class Cursor:
         return self._bell is not None and self._bell.single
 
     @property
+    def bell(self) -> Bell | None:
+        """The bell of the log, once it was read."""
+        return self._bell
+
+    @property
+    def company(self) -> int:
+        """How many wait for this log in this process, this one among them."""
+        return self._bell.count if self._bell is not None else 0
+
+    @property
     def current(self) -> bool:
         """Whether `window` is still the end of the log, and what it has shown still stands."""
         if self._windows is None or self._bell is None or self._bell.lost:
@@ -69,6 +79,18 @@ class Cursor:
     def ring(self) -> None:
         """End the wait of `next`: there is something to read."""
         self._waiter.wake()
+
+    def deafen(self) -> None:
+        """Hear no bell until `hear`, for whom somebody else reads: a wait is ended by `ring` and `wake` alone."""
+        if self._bell is not None:
+            self._bell.discard(self.rung)
+        self._waiter.woken = False
+
+    def hear(self) -> None:
+        """Hear the bell again, and read before the next wait."""
+        if self._bell is not None:
+            self._bell.add(self.rung)
+        self._waiter.woken = True
 
     def again(self) -> Cursor:
         """Another cursor over the same log, from its beginning."""

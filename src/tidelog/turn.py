@@ -7,8 +7,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from time import thread_time
-from typing import Final
+from typing import Any, Final
 
 from tidelog.kept import Kept
 
@@ -21,9 +22,15 @@ BUSY: Final = 0.3
 """The share of its time for which the loop works: up to CALM windows are as they are asked for, from BUSY on they are WIDEST."""
 WIDEST: Final = 1.75
 """Times the window that is asked for."""
-FULL: Final = 0.85
-FULLEST: Final = 3.0
-"""From FULL on windows widen further, up to this where the loop does nothing but work: late is better than ever later."""
+FULL: Final = 0.95
+EASED: Final = 0.85
+"""While the loop works for more than FULL of its time windows grow and grow, by GROWTH in each SAMPLE: late is better than
+ever later. They shrink again, by EASING, once it works for less than EASED.
+"""
+GROWTH: Final = 1.5
+EASING: Final = 1.15
+MOST: Final = 8.0
+"""Times that they grow at most."""
 
 log = logging.getLogger("tidelog")
 
@@ -36,17 +43,33 @@ class Turn:
     For who has entered. The load is looked at for as long as somebody is in.
     """
 
-    __slots__ = ("_at", "_busy", "_calls", "_in", "_loop", "_spent", "_ticks", "_timer", "told", "width")
+    __slots__ = (
+        "_at",
+        "_busy",
+        "_calls",
+        "_growth",
+        "_in",
+        "_loop",
+        "_spent",
+        "_ticks",
+        "_timer",
+        "crowds",
+        "told",
+        "width",
+    )
 
     def __init__(self) -> None:
         self.width = 1.0
         self.told = Kept[bytes]()
         """What viewers were told, by place: made once for all who stand there, now or a little later."""
+        self.crowds: dict[object, Any] = {}
+        """Those who are served as one, by what they have in common."""
         self._calls: list[Call] = []
         self._ticks: dict[int, list[Call]] = {}
         self._in = 0
         self._timer: asyncio.TimerHandle | None = None
         self._at = self._spent = self._busy = 0.0
+        self._growth = 1.0
 
     def soon(self, call: Call) -> None:
         """Make this call in the next turn of the loop."""
@@ -69,7 +92,7 @@ class Turn:
         self._in += 1
         if self._timer is None:
             loop = self._loop = asyncio.get_running_loop()
-            self._at, self._spent = loop.time(), thread_time()
+            self._at, self._spent = loop.time(), _wanted()
             self._timer = loop.call_later(SAMPLE, self._look, loop)
 
     def leave(self) -> None:
@@ -78,14 +101,19 @@ class Turn:
         if not self._in and self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._busy, self.width = 0.0, 1.0
+            self._busy, self._growth, self.width = 0.0, 1.0, 1.0
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        at, spent = loop.time(), thread_time()
-        share = (spent - self._spent) / max(at - self._at, SAMPLE / 2)
+        at, spent = loop.time(), _wanted()
+        passed = at - self._at
+        share = (spent - self._spent) / max(passed, SAMPLE / 2)
         self._at, self._spent = at, spent
         self._busy = (self._busy + share) / 2
-        self.width = _width(self._busy)
+        if self._busy > FULL:
+            self._growth = min(MOST, self._growth * GROWTH ** max(1.0, passed / SAMPLE))
+        elif self._busy < EASED:
+            self._growth = max(1.0, self._growth / EASING)
+        self.width = self._growth * _width(self._busy)
         self._timer = loop.call_later(SAMPLE, self._look, loop)
 
     def _run(self) -> None:
@@ -98,9 +126,16 @@ class Turn:
 
 def _width(busy: float) -> float:
     """How many times as wide windows are while the loop works for this share of its time."""
-    loaded = min(1.0, max(0.0, (busy - CALM) / (BUSY - CALM)))
-    full = min(1.0, max(0.0, (busy - FULL) / (1.0 - FULL)))
-    return 1.0 + (WIDEST - 1.0) * loaded + (FULLEST - WIDEST) * full
+    return 1.0 + (WIDEST - 1.0) * min(1.0, max(0.0, (busy - CALM) / (BUSY - CALM)))
+
+
+def _wanted() -> float:
+    """Seconds for which this thread has worked, and for which it would have, had others not had its core."""
+    try:
+        worked, waited, _ = Path("/proc/thread-self/schedstat").read_bytes().split()
+    except (OSError, ValueError):  # not Linux, or a kernel that does not count
+        return thread_time()
+    return (int(worked) + int(waited)) / 1e9
 
 
 def _make(calls: list[Call]) -> None:

@@ -24,8 +24,8 @@ from tidelog.runner import Runner
 from tidelog.server.expiry import expiring
 from tidelog.server.negotiate import Form
 from tidelog.server.tracing import Tracing
+from tidelog.transports.crowd import DirectViewer, Viewer
 from tidelog.transports.deliver import FAREWELL_TIMEOUT, HEARTBEAT, SEND_TIMEOUT, Delivery, How, Pacing
-from tidelog.transports.direct import DirectDelivery
 
 log = logging.getLogger("tidelog")
 
@@ -169,9 +169,9 @@ class View:
         connection = lent(scope)
         cursor, turn = cursor_of(self._runner, subject.log, position, self._form.pace), self._runner.turn
         delivery = (
-            DirectDelivery(cursor, dialect, framing, write=write, direct=connection, pacing=pacing, turn=turn)
+            DirectViewer(cursor, dialect, framing, write=write, direct=connection, pacing=pacing, turn=turn)
             if connection is not None
-            else Delivery(cursor, dialect, framing, write=write, pacing=pacing, turn=turn)
+            else Viewer(cursor, dialect, framing, write=write, pacing=pacing, turn=turn)
         )
         peer.when_gone(delivery.leave)
         how: How | Literal["dropped"]

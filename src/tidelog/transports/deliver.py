@@ -50,9 +50,9 @@ class Delivery:
     """
 
     __slots__ = (
-        "_alarm", "_alike", "_checked", "_cursor", "_dialect", "_framed", "_framing", "_holder", "_how", "_loop", "_merges",
-        "_next_at", "_pacing", "_plain", "_ripe", "_same", "_sent", "_spoke_at", "_task", "_turn", "_verbatim", "_waiting",
-        "_window", "_write", "_writing", "moved", "why",
+        "_alarm", "_alike", "_checked", "_cursor", "_dialect", "_envelope", "_framed", "_framing", "_holder", "_how", "_loop",
+        "_merges", "_next_at", "_pacing", "_plain", "_ripe", "_same", "_sent", "_spoke_at", "_task", "_turn", "_verbatim",
+        "_waiting", "_window", "_write", "_writing", "crowd", "moved", "why",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +95,7 @@ class Delivery:
         self._verbatim = framing.verbatim
         """Only for a `verbatim` dialect."""
         self._merges = self._window > 0 or self._holder is not None
+        self._envelope = envelope
         self._alike = type(framing), envelope, self._merges
         self._waiting = False
         """Whether the task waits for records."""
@@ -197,15 +198,13 @@ class Delivery:
 
     async def _next(self) -> Sequence[Record]:
         """The next records; deltas that come within the merge window of the last write wait for its end."""
-        left = self._pacing.heartbeat - (self._quiet() if self._framing.heartbeat else 0.0)
-        self._checked, self._waiting = self._cursor.position, self._holder is None
         try:
-            records = await self._cursor.next(max(left, 0.001))
+            records = await self._cursor.next(self._begin_to_wait())
         except Unavailable:
             await asyncio.sleep(STORE_AGAIN)  # heartbeats go on; the run will tell how it ends
             return ()
         finally:
-            self._waiting, self._same = False, None
+            self._stop_waiting()
         if self._ripe or not self._window or not records or self._cursor.ended:
             return records
         wait = self._next_at - records[-1].at
@@ -214,6 +213,15 @@ class Delivery:
         self._ripe = True
         await asyncio.sleep(min(wait, self._window * self._turn.width))
         return [*records, *await self._cursor.next(0)]
+
+    def _begin_to_wait(self) -> float | None:
+        """Be there for what is stored; for how many seconds, None without a limit."""
+        left = self._pacing.heartbeat - (self._quiet() if self._framing.heartbeat else 0.0)
+        self._checked, self._waiting = self._cursor.position, self._holder is None
+        return max(left, 0.001)
+
+    def _stop_waiting(self) -> None:
+        self._waiting, self._same = False, None
 
     def _rung(self) -> None:
         """Something was stored, most often one record. Nobody is woken for deltas for which it is too early."""

@@ -1,0 +1,301 @@
+"""Viewers of one log who stand at the same place are served as one: by one delivery, whose socket is all of theirs.
+
+What many watch costs each of them a write to the socket and hardly anything more: one reader hears the bell, holds back and makes
+the bytes, and nobody's task is woken. Who cannot take a write, or must say something else, goes on alone, from where it stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from tidelog.errors import Gone
+from tidelog.frame import Envelope
+from tidelog.log import Record
+from tidelog.transports.deliver import SLICE_BYTES, Delivery
+from tidelog.transports.direct import DirectDelivery
+
+FEWEST: Final = 16
+"""Viewers who wait at a log, from which on the next make a crowd."""
+AT_ONCE: Final = 256
+"""Members that are written to in one turn of the loop: others have theirs meanwhile."""
+
+log = logging.getLogger("tidelog")
+
+
+class Joining(Delivery):
+    """Where it would wait for records it does so as one of a crowd, if there is one: `crowd`, while it waits."""
+
+    __slots__ = ()
+
+    crowd: Crowd | None
+
+    def _begin_to_wait(self) -> float | None:
+        self.crowd = crowd = self._find_crowd()
+        if crowd is None:
+            return super()._begin_to_wait()
+        self._cursor.deafen()
+        crowd.join(self)
+        return None
+
+    def _stop_waiting(self) -> None:
+        crowd, self.crowd = self.crowd, None
+        if crowd is not None:
+            crowd.part(self)
+            self._cursor.hear()
+            self._has_left(crowd)
+        super()._stop_waiting()
+
+    def _has_left(self, crowd: Crowd) -> None:
+        """Go on as one that was served by this crowd."""
+
+    def _find_crowd(self) -> Crowd | None:
+        """The crowd of those who are told the same, if there is one, or are enough for one."""
+        cursor, window, turn = self._cursor, self._cursor.window, self._turn
+        if cursor.alone or window is None or window.ended or not cursor.current or not self._can_join():
+            return None
+        place = (cursor.bell, self._alike, self._window, self._pacing.heartbeat)
+        crowd: Crowd | None = turn.crowds.get(place)
+        if crowd is not None:
+            return crowd if cursor.position >= crowd.position else None
+        if cursor.company < FEWEST or window.stored != cursor.position:
+            return None
+        crowd = turn.crowds[place] = Crowd(place, turn.crowds, self._envelope, cursor.position)
+        crowd.begin(self._leader(crowd))
+        return crowd
+
+    def _can_join(self) -> bool:
+        """Whether it is told what is stored as it is, and nothing else."""
+        return self._plain and self._framed and self._holder is None and self.moved is None and self._how is None
+
+    def _leader(self, crowd: Crowd) -> Leader:
+        """One that reads on from here for the crowd."""
+        cursor = self._cursor.again()
+        cursor.move(crowd.position)
+        cursor.batch = SLICE_BYTES // 2  # with what belongs around the records, too, it is a slice
+        leader = Leader(
+            cursor, self._dialect, type(self._framing)(0),
+            write=crowd.write, direct=crowd, pacing=self._pacing, turn=self._turn,
+        )  # fmt: skip
+        leader.crowd = crowd
+        leader._next_at = self._next_at
+        return leader
+
+    def take(self, data: bytes, before: int, after: int) -> bool:
+        """What leads from one place to the other is there; False for one that cannot take it."""
+        raise NotImplementedError
+
+    def catch_up(self, upto: int) -> bool:
+        """`take` what this one has not yet."""
+        raise NotImplementedError
+
+    def go_alone(self) -> None:
+        """It is one of the crowd no more."""
+        self._cursor.ring()
+
+
+class Viewer(Joining):
+    """Serves one viewer. What `Delivery` says holds. A crowd tells its task when to write, not before."""
+
+    __slots__ = ()
+
+    def take(self, data: bytes, before: int, after: int) -> bool:
+        """Wake its task."""
+        if before == after:
+            self._cursor.wake()  # it is for a heartbeat, which its task makes
+        else:
+            self._cursor.ring()
+        return True
+
+    def catch_up(self, upto: int) -> bool:
+        """Wake its task."""
+        self._cursor.ring()
+        return True
+
+    def _has_left(self, crowd: Crowd) -> None:
+        self._ripe = True  # the crowd has held back for it
+
+
+class DirectViewer(Joining, DirectDelivery):
+    """Serves one viewer. What `DirectDelivery` says holds. A crowd writes to its socket; its task sleeps meanwhile."""
+
+    __slots__ = ()
+
+    def take(self, data: bytes, before: int, after: int) -> bool:
+        """Write it, unless it has that already."""
+        cursor, direct = self._cursor, self._direct
+        if cursor.position != before:
+            return cursor.position == after
+        if not direct.open:
+            return False
+        if data:
+            direct.put(data)
+        cursor.position = after
+        return True
+
+    def catch_up(self, upto: int) -> bool:
+        """Write what the others have had before."""
+        window, position = self._cursor.window, self._cursor.position
+        if window is None or position < window.base:
+            return False
+        records = window.records[position - window.base : upto - window.base]
+        return self.take(self._bytes(records) if records else b"", position, upto)
+
+    def _can_join(self) -> bool:
+        return self._direct.ready(self._sent) and super()._can_join()
+
+    def _has_left(self, crowd: Crowd) -> None:
+        self._spoke_at = max(self._spoke_at, self._loop.time() - crowd.quiet)
+
+
+class Leader(DirectDelivery):
+    """Reads for `crowd`."""
+
+    __slots__ = ()
+
+    crowd: Crowd
+
+    @property
+    def quiet(self) -> float:
+        """Seconds since the crowd was last told anything."""
+        return self._quiet()
+
+    async def _resume(self) -> None:
+        """They have had their first frames."""
+        self._framed = True
+
+    async def _send(self, records: Sequence[Record]) -> None:
+        """What cannot go the short way: behind a pause, before the end, in pages."""
+        await self.crowd.room()
+        data = self._bytes(records)
+        if len(data) > SLICE_BYTES:
+            self.leave()  # who takes it slowly must not hold it whole: each goes on alone
+            return
+        self.crowd.put(data)
+        self._spoke_at = self._loop.time()
+        self._gone(records[-1].seq, self._after(records[-1].at))
+
+    def _gone(self, position: int, next_at: float) -> None:
+        super()._gone(position, next_at)
+        self.crowd.go(position)
+
+
+class Crowd:
+    """Implements `direct.Direct`: the socket of all members, who stand at `position`. While it is written to it is full.
+
+    Who joins elsewhere is a newcomer, and brought to where the others are with the next write.
+    """
+
+    def __init__(self, place: object, crowds: dict[object, Crowd], envelope: Envelope, position: int) -> None:
+        self.open = True
+        self.envelope = envelope
+        self.position = position
+        self._place = place
+        self._crowds = crowds
+        self._members: dict[Joining, None] = {}
+        self._newcomers: dict[Joining, None] = {}
+        self._data = b""
+        self._step = position, position
+        """From where to where the members are being brought."""
+        self._audience: tuple[Joining, ...] = ()
+        self._reached = 0
+        """How many of these have been written to."""
+        self._loop = asyncio.get_running_loop()
+        self._room: asyncio.Future[None] | None = None
+
+    def begin(self, leader: Leader) -> None:
+        """Serve those who join, by this one."""
+        self._leader = leader
+        self._task = self._loop.create_task(self._lead())
+
+    @property
+    def quiet(self) -> float:
+        """Seconds since it was last told anything."""
+        return self._leader.quiet
+
+    def join(self, member: Joining) -> None:
+        """Serve this one too, until it parts."""
+        (self._members if member.position == self.position else self._newcomers)[member] = None
+
+    def part(self, member: Joining) -> None:
+        """Serve it no more."""
+        self._members.pop(member, None)
+        self._newcomers.pop(member, None)
+        if not self._members and not self._newcomers:
+            self._dissolve()
+            self._leader.leave()
+
+    def ready(self, sent: int) -> bool:
+        """See `Direct`."""
+        return self.open
+
+    def put(self, data: bytes) -> None:
+        """See `Direct`. Written with `go`, which tells how far it leads."""
+        self._data = data
+
+    def go(self, position: int) -> None:
+        """Bring all members to this position by what was put."""
+        self._step, self.position = (self.position, position), position
+        for newcomer in [one for one in self._newcomers if one.position <= position]:
+            del self._newcomers[newcomer]
+            if newcomer.catch_up(position):
+                self._members[newcomer] = None
+            else:
+                newcomer.go_alone()
+        self._audience, self._reached = tuple(self._members), 0
+        self._write_some()
+
+    async def room(self) -> None:
+        """Until all have been written to."""
+        while not self.open:
+            if self._room is None:
+                self._room = self._loop.create_future()
+            await self._room
+
+    async def write(self, data: bytes) -> None:
+        """Tell all members something that is not of the log."""
+        await self.room()
+        self.put(self.envelope.around(data))
+        self.go(self.position)
+
+    def _write_some(self) -> None:
+        data, (before, after), members = self._data, self._step, self._members
+        reached = self._reached + AT_ONCE
+        for member in self._audience[self._reached : reached]:
+            if member in members and not self._told(member, data, before, after):
+                del members[member]
+                member.go_alone()
+        done, self._reached = self._reached >= len(self._audience), reached
+        self.open = done
+        if not done:
+            self._loop.call_soon(self._write_some)  # behind the tasks that were woken
+            return
+        self._data, self._audience = b"", ()
+        if self._room is not None:
+            self._room.set_result(None)
+            self._room = None
+
+    def _told(self, member: Joining, data: bytes, before: int, after: int) -> bool:
+        try:
+            return member.take(data, before, after)
+        except Exception:  # of its socket, and none of the others' business
+            log.exception("tidelog: a viewer failed")
+            return False
+
+    async def _lead(self) -> None:
+        try:
+            await self._leader.run()
+        except Gone:
+            pass  # each of them will learn it
+        except Exception:
+            log.exception("tidelog: a crowd of viewers lost its leader")
+        finally:
+            self._dissolve()
+
+    def _dissolve(self) -> None:
+        if self._crowds.get(self._place) is self:
+            del self._crowds[self._place]
+        for member in (*self._members, *self._newcomers):
+            member.go_alone()

@@ -1,0 +1,312 @@
+"""Viewers who are served as one: each gets what it would get alone, and who cannot keep up goes on alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from typing import Any
+
+import pytest
+from tests.parts import ENDED, PATIENCE, turns, until
+from tests.transports.test_deliver import Socket, opened
+
+from tidelog import events as e
+from tidelog import registry
+from tidelog.cursor import Cursor
+from tidelog.errors import Gone
+from tidelog.frame import Envelope
+from tidelog.granularity import Granularity
+from tidelog.log import Lease, Record, run_log
+from tidelog.stores.memory import MemoryStore
+from tidelog.transports.crowd import AT_ONCE, FEWEST, Crowd, DirectViewer, Viewer
+from tidelog.transports.deliver import SLICE_BYTES, Delivery, Pacing
+from tidelog.turn import Turn
+
+pytestmark = pytest.mark.anyio
+
+MANY = FEWEST + 8
+LOG = run_log("r")
+ENVELOPE = Envelope(lambda size: b"<", b">")
+
+
+class Wire(Socket):
+    """A socket that takes direct writes as long as it is `open`."""
+
+    envelope = ENVELOPE
+    open = True
+
+    def ready(self, sent: int) -> bool:
+        return self.open
+
+    def put(self, data: bytes) -> None:
+        assert self.open, "nothing may be put into a socket that is full"
+        self.writes.append(data.translate(None, b"<>"))
+
+    @property
+    def frames(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.text.splitlines() if line]
+
+    @property
+    def seqs(self) -> list[int]:
+        return [seq for frame in self.frames for seq in range(frame.get("from", frame["seq"]), frame["seq"] + 1)]
+
+    @property
+    def words(self) -> str:
+        return "".join(frame.get("text", "") for frame in self.frames)
+
+
+class Restless(Wire):
+    """Takes no direct write at every seventh look."""
+
+    looks = 0
+
+    @property
+    def open(self) -> bool:  # type: ignore[override]
+        self.looks += 1
+        return self.looks % 7 != 0
+
+    def put(self, data: bytes) -> None:
+        self.writes.append(data.translate(None, b"<>"))
+
+
+class Many:
+    """Viewers of one log, and whoever writes it."""
+
+    def __init__(self, store: MemoryStore, kind: type[Delivery], window: float) -> None:
+        self.store, self.kind, self.window = store, kind, window
+        self.turn = Turn()
+        self.seq, self.at = 1, 1000.0
+        self.wires: list[Wire] = []
+        self.served: list[Delivery] = []
+        self.tasks: list[asyncio.Task[str]] = []
+
+    async def come(self, count: int, *, wire: type[Wire] = Wire, heartbeat: float = 60.0) -> None:
+        for _ in range(count):
+            socket = wire()
+            direct: dict[str, Any] = {"direct": socket} if self.kind is DirectViewer else {}
+            one = self.kind(
+                Cursor(self.store, LOG), registry.dialect("native")("r"), registry.framing("lines")(5),
+                write=socket.write, pacing=Pacing(Granularity(self.window), heartbeat), turn=self.turn, **direct,
+            )  # fmt: skip
+            self.wires.append(socket)
+            self.served.append(one)
+            self.tasks.append(asyncio.create_task(one.run()))
+            await turns()
+
+    async def say(self, *events: e.Event, apart: float = 0.001) -> None:
+        for event in events:
+            self.seq, self.at = self.seq + 1, self.at + apart
+            record = Record(self.seq, self.at, e.encode(event))
+            await self.store.append(LOG, self.seq - 1, [record], Lease("me"), ended=event is ENDED)
+            await turns(3)
+
+    @property
+    def crowd(self) -> Crowd:
+        (found,) = self.turn.crowds.values()
+        assert isinstance(found, Crowd)
+        return found
+
+    async def gathered(self) -> None:
+        """Until those who came later are all of the crowd, and hear no bell themselves."""
+        await until(lambda: len(self.turn.crowds) == 1 and not self.crowd._newcomers)
+        assert self.store.changed(LOG).count <= FEWEST
+
+    async def gone(self) -> list[str]:
+        for one in self.served:
+            one.leave()
+        return [await asyncio.wait_for(task, PATIENCE) for task in self.tasks]
+
+
+KINDS = pytest.mark.parametrize("kind", [DirectViewer, Viewer])
+
+
+async def many(kind: type[Delivery], *, window: float = 0.0, count: int = MANY, **more: Any) -> Many:
+    found = Many(await opened(), kind, window)
+    await found.come(count, **more)
+    await found.gathered()
+    return found
+
+
+def text(*words: str) -> list[e.TextDelta]:
+    return [e.TextDelta(text=word) for word in words]
+
+
+@KINDS
+async def test_all_are_told_and_one_hears_the_bell(kind: type[Delivery]) -> None:
+    all_ = await many(kind)
+    heard = all_.store.changed(LOG).count
+    assert heard == FEWEST, "those who were there before it, and its leader for all who came since"
+    await all_.say(*text("a", "b"), e.Progress(task="t", done=1))
+    await until(lambda: all(wire.seqs == [1, 2, 3, 4] for wire in all_.wires))
+    assert {wire.text for wire in all_.wires} == {all_.wires[0].text}
+    await all_.say(ENDED)
+    assert [await asyncio.wait_for(task, PATIENCE) for task in all_.tasks] == ["ended"] * MANY
+    assert all(wire.seqs == [1, 2, 3, 4, 5] for wire in all_.wires)
+    assert not all_.turn.crowds
+
+
+async def test_a_write_wakes_nobodys_task() -> None:
+    """What a crowd is told goes into the sockets in the turn of the loop in which it is stored."""
+    all_ = await many(DirectViewer)
+    await all_.say(*text("a"))
+    member, wire = all_.served[-1], all_.wires[-1]
+    assert member in all_.crowd._members
+    all_.seq, all_.at = all_.seq + 1, all_.at + 1.0
+    all_.store.append(LOG, all_.seq - 1, [Record(all_.seq, all_.at, e.encode(*text("b")))], Lease("me"))
+    await turns(2)  # several wait at the bell, so it calls in the next turn
+    assert wire.words == "ab"
+    assert member.position == 3
+    await all_.gone()
+
+
+@KINDS
+async def test_text_that_comes_within_the_window_goes_as_one(kind: type[Delivery]) -> None:
+    all_ = await many(kind, window=0.05)
+    await all_.say(*text("a", "b", "c", "d"))
+    wire = all_.wires[-1]
+    await until(lambda: wire.words == "abcd")
+    assert [frame.get("text") for frame in wire.frames] == [None, "a", "bcd"]
+    await all_.gone()
+
+
+@KINDS
+async def test_who_comes_in_the_middle_gets_each_record_once(kind: type[Delivery]) -> None:
+    all_ = await many(kind, window=0.03)
+    for number in range(12):
+        await all_.say(*text(*"abc"))
+        await all_.come(2)
+        if number % 3 == 2:
+            await asyncio.sleep(0.01)
+    await all_.say(ENDED)
+    assert {await asyncio.wait_for(task, PATIENCE) for task in all_.tasks} == {"ended"}
+    assert all(wire.seqs == list(range(1, all_.seq + 1)) for wire in all_.wires)
+    assert {wire.words for wire in all_.wires} == {"abc" * 12}
+
+
+@KINDS
+@pytest.mark.parametrize("seed", range(8))
+async def test_whatever_happens_nothing_is_lost_or_doubled(kind: type[Delivery], seed: int) -> None:
+    """Sockets that are full now and then, windows that end at any time, viewers that come and go, a pass in several turns."""
+    luck = random.Random(seed)
+    all_ = await many(kind, window=luck.choice([0.0, 0.002, 0.01]), wire=luck.choice([Wire, Restless]))
+    if seed == 0:
+        await all_.come(AT_ONCE)
+    left: list[int] = []
+    for number in range(60):
+        word = e.TextDelta(text=f"{number},")
+        await all_.say(
+            luck.choice([word, word, word, e.Progress(task="t", done=number)]), apart=luck.choice([0.0, 0.01])
+        )
+        if not luck.randrange(6):
+            await all_.come(1, wire=luck.choice([Wire, Restless]))
+        if not luck.randrange(8):
+            left.append(luck.randrange(len(all_.served)))
+            all_.served[left[-1]].leave()
+        if not luck.randrange(6):
+            await asyncio.sleep(0.003)
+    await all_.say(ENDED)
+    for number, (task, wire) in enumerate(zip(all_.tasks, all_.wires, strict=True)):
+        how = await asyncio.wait_for(task, PATIENCE)
+        assert how == "ended" or number in left
+        assert wire.seqs == list(range(1, len(wire.seqs) + 1))
+        assert how == "left" or wire.seqs[-1] == all_.seq
+    assert not all_.turn.crowds
+
+
+async def test_who_takes_nothing_holds_up_nobody_and_goes_on_later() -> None:
+    all_ = await many(DirectViewer)
+    slow = all_.wires[-1]
+    slow.open = False
+    slow.free.clear()
+    await all_.say(*text("a"))
+    await all_.say(*text("b"), apart=1.0)
+    await until(lambda: all(wire.words == "ab" for wire in all_.wires[:-1]))
+    assert slow.words == ""
+    assert all_.served[-1] not in all_.crowd._members
+    slow.open = True
+    slow.free.set()
+    await until(lambda: slow.words == "ab")
+    await all_.say(*text("c"), apart=1.0)
+    await until(lambda: all(wire.seqs == [1, 2, 3, 4] for wire in all_.wires))
+    assert all_.served[-1] in all_.crowd._members
+    await all_.gone()
+
+
+async def test_a_socket_that_raises_hurts_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+    all_ = await many(DirectViewer)
+
+    def broken(data: bytes) -> None:
+        raise OSError("no such socket")
+
+    all_.wires[-2].put = broken  # type: ignore[method-assign]
+    await all_.say(*text("a"))
+    await all_.say(*text("b"), apart=1.0)
+    await until(lambda: all_.wires[-1].words == "ab")
+    assert "no such socket" in caplog.text
+    for one in all_.served:
+        one.leave()
+    await asyncio.gather(*all_.tasks, return_exceptions=True)
+
+
+@KINDS
+async def test_it_beats_for_all_of_them(kind: type[Delivery]) -> None:
+    all_ = await many(kind, heartbeat=0.05)
+    await until(lambda: all(wire.writes.count(b"\n") >= 2 for wire in all_.wires))
+    assert all_.served[-1].position == 1
+    await all_.say(*text("a"))
+    await until(lambda: all(wire.words == "a" for wire in all_.wires))
+    await all_.gone()
+
+
+@KINDS
+async def test_what_is_too_large_for_a_slice_each_takes_alone(kind: type[Delivery]) -> None:
+    all_ = await many(kind)
+    await all_.say(*text("x" * (2 * SLICE_BYTES)))
+    await until(lambda: all(len(wire.words) == 2 * SLICE_BYTES for wire in all_.wires))
+    await all_.say(*text("y"), apart=1.0)
+    await until(lambda: all(wire.words.endswith("xy") for wire in all_.wires))
+    await all_.gone()
+
+
+@KINDS
+@pytest.mark.parametrize("how", ["leave", "send_away", "drop"])
+async def test_who_goes_is_let_go_at_once_and_the_last_takes_the_crowd_along(kind: type[Delivery], how: str) -> None:
+    all_ = await many(kind)
+    await all_.say(*text("a"))
+    await until(lambda: all(wire.words == "a" for wire in all_.wires))
+    leading = all_.crowd._task
+    if how == "drop":
+        await all_.store.drop(LOG)
+        ends = await asyncio.wait_for(asyncio.gather(*all_.tasks, return_exceptions=True), PATIENCE)
+        assert all(isinstance(end, Gone) for end in ends)
+    else:
+        for one in all_.served:
+            getattr(one, how)()
+        wanted = {"leave": "left", "send_away": "sent_away"}[how]
+        assert {await asyncio.wait_for(task, PATIENCE) for task in all_.tasks} == {wanted}
+        assert all(('"reconnect"' in wire.text) == (how == "send_away") for wire in all_.wires)
+    await asyncio.wait_for(leading, PATIENCE)
+    assert not all_.turn.crowds
+    assert not all_.store.changed(LOG).count
+
+
+async def test_who_holds_the_source_back_and_who_wants_other_forms_stays_alone() -> None:
+    all_ = await many(DirectViewer)
+    told: list[int] = []
+    await all_.come(1)
+    alone = all_.served[-1]
+    assert alone in (*all_.crowd._members, *all_.crowd._newcomers)
+    held = DirectViewer(
+        Cursor(all_.store, LOG), registry.dialect("native")("r"), registry.framing("lines")(5),
+        write=(wire := Wire()).write, direct=wire, turn=all_.turn,
+    )  # fmt: skip
+    held.moved = told.append
+    all_.served.append(held)
+    all_.tasks.append(asyncio.create_task(held.run()))
+    await turns()
+    await all_.say(*text("a"))
+    await until(lambda: wire.words == "a")
+    assert held not in all_.crowd._members
+    assert told[-1] == 2
+    await all_.gone()
