@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from tests.parts import PATIENCE, turns, until
@@ -131,6 +132,23 @@ async def test_an_alarm_rings_once_at_the_limit_that_was_set_last() -> None:
     assert calls[0] >= begun + 0.05
     await asyncio.sleep(0.02)
     assert len(calls) == 1
+
+
+async def test_an_alarm_whose_timer_fires_a_little_early_rings_once() -> None:
+    """A timer of uvloop counts milliseconds, so it may: to set it again until its time has come would turn the loop in vain."""
+    timers, calls = list[Any](), list[int]()
+
+    class Coarse:
+        def time(self) -> float:
+            return 9.9995
+
+        def call_at(self, when: float, call: Any, **_: Any) -> None:
+            timers.append(call)
+
+    alarm = Alarm(Coarse(), lambda: calls.append(1))  # type: ignore[arg-type]
+    alarm.set(10.0)
+    timers[0]()
+    assert (len(timers), calls) == (1, [1])
 
 
 async def test_a_closed_alarm_never_rings() -> None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import Context
+from typing import Final
+
+NEAR: Final = 0.001
+"""Seconds before its limit at which an alarm may ring: uvloop's clock counts milliseconds, and would be asked again and again."""
 
 
 class Alarm:
@@ -40,7 +44,7 @@ class Alarm:
 
     def _fire(self) -> None:
         self._timer = None
-        if self._loop.time() >= self._limit:
+        if self._loop.time() + NEAR >= self._limit:
             self._call()
         else:
             self.set(self._limit)
