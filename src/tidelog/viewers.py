@@ -14,7 +14,7 @@ class Viewers:
         self.elsewhere = False
         """Whether other processes count viewers. How far those are is not known here."""
         self._positions: dict[object, int] = {}
-        self._sizes: deque[tuple[int, int]] = deque()
+        self._sizes: deque[tuple[int, int]] | None = None
         self._base = 0
 
     def __len__(self) -> int:
@@ -44,6 +44,8 @@ class Viewers:
 
     def wrote(self, seq: int, size: int) -> None:
         """The log has `size` bytes at record `seq`. Where all viewers are elsewhere, it counts as seen."""
+        if self._sizes is None:
+            self._sizes = deque()  # it takes 700 bytes, and most runs need none
         if self.elsewhere and not self._positions:
             self._sizes.clear()
             self._base = size
