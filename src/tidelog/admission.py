@@ -15,10 +15,11 @@ from typing import Final, Literal, NamedTuple
 from tidelog.errors import Overloaded
 
 MAX_RUNS: Final = 2000
-"""Live runs of a process: about 90 MB where each has an idle viewer, and more tokens than one core delivers."""
+"""Live runs of a process: about 45 MB where each has an idle viewer under `tidelog serve` and 90 under other servers, and more
+tokens than one core delivers."""
 MAX_RUNS_PER_PRINCIPAL: Final = 200
 MAX_VIEWERS: Final = 10_000
-"""Viewers of a process: about 300 MB where they are idle."""
+"""Viewers of a process: about 70 MB where they are idle, 300 under other servers than `tidelog serve`."""
 MAX_VIEWERS_PER_PRINCIPAL: Final = 1000
 QUEUE: Final = 1000
 """Runs that may wait for a slot."""

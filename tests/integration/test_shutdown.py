@@ -67,6 +67,25 @@ def test_while_a_viewer_never_reads(kind: str) -> None:
 
 
 @KINDS
+def test_while_viewers_wait(kind: str) -> None:
+    """Who has waited for a while has no request any more under `tidelog serve`, and is told as well."""
+    with start(kind) as process:
+        first = watch(f"{process.url}/flood?kilobytes=1")
+        viewers = [first, *(watch(f"{process.url}/runs/{first.run}/events") for _ in range(20))]
+        for viewer in viewers:
+            viewer.read(2)
+        time.sleep(0.3)  # they rest now; if they do not yet, all that follows holds as well
+        begun = time.monotonic()
+        process.terminate()
+        for viewer in viewers:
+            assert viewer.rest()[-1].json["type"] == "reconnect"
+            assert viewer.complete
+            viewer.close()
+        assert time.monotonic() - begun < 1.0 + NOISE
+        exits(process, begun)
+
+
+@KINDS
 def test_without_viewers_it_is_gone_at_once(kind: str) -> None:
     with start(kind, APP_DRAIN_TIMEOUT="30") as process:
         begun = time.monotonic()

@@ -38,6 +38,12 @@ def viewers(server: Server, chat: Chat, run: str) -> int:
     return server.call(lambda: len(chat.tide.runner.live(run).viewers))  # type: ignore[union-attr]
 
 
+def of_a_start(server: Server, chat: Chat, run: str) -> int:
+    """How many the run counts for who started it and waits: its request counts, too, for as long as that is needed."""
+    until(lambda: viewers(server, chat, run) == 1)
+    return 1
+
+
 @pytest.fixture(params=[False, True], ids=["tidelog", "uvicorn"])
 def whole(request: pytest.FixtureRequest) -> Iterator[tuple[Server, str]]:
     """A run of all sorts that has ended."""
@@ -347,7 +353,7 @@ def test_an_error_of_ours_closes_and_frees(monkeypatch: pytest.MonkeyPatch, capl
     monkeypatch.setitem(steering.VERBS, "hold", broken)
     chat = Chat("a", Gate())
     with serve(chat.app) as server, server.watch("/chat") as start:
-        before = viewers(server, chat, start.run)
+        before = of_a_start(server, chat, start.run)
         with talk(server, start.run) as viewer:
             viewer.say({"type": "hold"})
             assert viewer.closed() == (1011, "internal")
@@ -391,7 +397,8 @@ def test_nothing_is_left_behind() -> None:
     """Whoever leaves, in whatever state, frees its tasks and its place."""
     chat = Chat("a", Gate())
     with serve(chat.app) as server, server.watch("/chat") as start:
-        tasks, before = server.call(lambda: len(asyncio.all_tasks())), viewers(server, chat, start.run)
+        before = of_a_start(server, chat, start.run)
+        tasks = server.call(lambda: len(asyncio.all_tasks()))
         for frames in ([], [{"type": "hold"}], [{"type": "seek", "seq": 0}] * 20, ["?"] * 5):
             for close in (True, False):
                 with talk(server, start.run) as viewer:
@@ -412,7 +419,7 @@ ANN, BOB = {"X-User": "ann"}, {"X-User": "bob"}
 def test_somebody_else_finds_nothing() -> None:
     chat = Chat("a", Gate(), tide=make_tide(principal=who))
     with serve(chat.app) as server, server.watch("/chat", headers=ANN) as start:
-        before = viewers(server, chat, start.run)
+        before = of_a_start(server, chat, start.run)
         unknown = refused(server, "nosuch", headers=BOB)
         assert unknown[0] == 404
         for query in ({}, {"after": 999}, {"dialect": "nosuch"}):

@@ -119,7 +119,7 @@ def _yields(call: Callable[..., Any]) -> bool:
 
 
 def _warn_of_nested(call: Callable[..., Any], seen: set[Any]) -> None:
-    """A `yield` dependency below another is closed only when the answer ends, unless its own Depends says otherwise."""
+    """A `yield` dependency below another is closed only when the request ends, unless its own Depends says otherwise."""
     if call in seen or inspect.isclass(call):
         return
     seen.add(call)

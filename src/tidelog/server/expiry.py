@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from starlette.types import Scope
@@ -17,29 +17,35 @@ LOOK: Final = 15.0
 """Seconds after which the clock is looked at again: one that is set meanwhile delays the end by no more."""
 
 
+_NOTHING: Final = contextlib.nullcontext()
+
+
 def expiring(scope: Scope, end: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
     """While the block lasts, call `end` once when the credential of this connection's caller ends; at once if it has."""
     until = expires(scope)
-    return contextlib.nullcontext() if until is None else _until(until, end)
+    return _NOTHING if until is None else _Expiring(until, end)
 
 
-@contextlib.contextmanager
-def _until(until: float, end: Callable[[], None]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
+class _Expiring:
+    __slots__ = ("_alarm", "_end", "_until")
 
-    def look() -> None:
-        left = until - time.time()
+    def __init__(self, until: float, end: Callable[[], None]) -> None:
+        self._until = until
+        self._end = end
+        self._alarm = Alarm(asyncio.get_running_loop(), self._look)
+
+    def __enter__(self) -> None:
+        self._look()
+
+    def __exit__(self, *_: object) -> None:
+        self._alarm.drop()
+
+    def _look(self) -> None:
+        left = self._until - time.time()
         if left <= 0:
-            end()
+            self._end()
         else:
-            alarm.set(loop.time() + min(left, LOOK))
-
-    alarm = Alarm(loop, look)
-    look()
-    try:
-        yield
-    finally:
-        alarm.drop()
+            self._alarm.set(asyncio.get_running_loop().time() + min(left, LOOK))
 
 
 def left_of(scope: Scope, seconds: float) -> float:

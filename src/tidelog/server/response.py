@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any, Final, NamedTuple, Protocol
 
 from starlette.datastructures import MutableHeaders
@@ -126,7 +125,9 @@ class TideResponse(Response):
         resumed = resume_position(request)
         peer = Peer(scope, receive)
         try:
-            with self._edge.runner.admission.viewer(caller.name) if _stays(scope, form) else nullcontext():
+            with peer.stay:
+                if _stays(scope, form):
+                    peer.stay.enter(self._edge.runner.admission.viewer(caller.name))
                 if resumed is not None:
                     await self._attach(request, send, peer=peer, form=form, position=resumed)
                 else:

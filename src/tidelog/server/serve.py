@@ -16,7 +16,7 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from tidelog.frame import Envelope
+from tidelog.server.detached import CHUNK, NOWHERE, Detached
 
 SEND_BUFFER: Final = 16 * 1024
 """Bytes of SO_SNDBUF; Linux doubles it for its own book-keeping."""
@@ -27,8 +27,6 @@ WRITE_BUFFER: Final = 16 * 1024
 BACKLOG: Final = 2048
 STUCK_TIMEOUT: Final = 3
 """Seconds at shutdown for connections that are no viewers of ours."""
-CHUNK: Final = Envelope(lambda size: b"%x\r\n" % size, b"\r\n")
-"""A chunk of the body."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -81,6 +79,12 @@ class Protocol(HttpToolsProtocol):
             self.connection.lose()  # uvicorn tells only the newest request, which may wait behind a stream
             self.connection = None
 
+    def let_go(self) -> None:
+        """Somebody else has the transport now: hold nothing that would keep this alive."""
+        self.connections.discard(self)
+        self.connection = None
+        self.parser = None  # type: ignore[assignment]
+
     def pause_writing(self) -> None:
         """The buffer is full."""
         super().pause_writing()
@@ -132,7 +136,7 @@ class Connection:
     out here, byte for byte as many and under no encoding: nobody holds it back or compresses it.
     """
 
-    __slots__ = ("_broken", "_cycle", "_encoded", "_gone", "_over", "_passed", "_transport", "open", "put")
+    __slots__ = ("_broken", "_cycle", "_detached", "_encoded", "_gone", "_over", "_passed", "_transport", "open", "put")
 
     envelope = CHUNK
 
@@ -145,10 +149,13 @@ class Connection:
         self._over = False
         self._broken = False
         self._encoded = False
+        self._detached = False
         self._gone: Callable[[], None] | None = None
 
     async def send(self, message: Any) -> None:
         """The server's own `send`, counting the body."""
+        if self._detached:
+            return  # some layers end a body whatever happened below them
         body = message["type"] == "http.response.body"
         if body and not message.get("more_body", False):
             self._over, self.open = True, False  # by whatever layer: nothing may follow the last chunk
@@ -191,6 +198,23 @@ class Connection:
         self._cycle.message_event.set()
         if self._gone is not None:
             self._gone()
+
+    def detach(self, gone: Callable[[], None]) -> Detached | None:
+        """Take the stream out of its request, which is complete with that; `gone` is called when the peer goes.
+
+        Only where `ready`. None where the request is still needed: its body is not there yet, or something came behind it.
+        """
+        cycle, protocol = self._cycle, self._transport.get_protocol()
+        if not isinstance(protocol, Protocol) or protocol.scope is not cycle.scope or protocol.cycle is not cycle:
+            return None
+        if cycle.more_body or cycle.flow.read_paused or self._transport.is_closing():
+            return None
+        self._detached, self.open = True, False
+        cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.transport = NOWHERE
+        protocol.let_go()
+        return Detached(protocol, gone, keep_alive=cycle.keep_alive)
 
     def break_off(self) -> None:
         """Let the end of the body, when it comes, be no end: what was sent before arrives, and the client sees that it is cut.

@@ -24,6 +24,7 @@ from tidelog.server.witness import Ended, Started
 RUN: Final = "tidelog.run"
 VIEW: Final = "tidelog.view"
 _W3C: Final = TraceContextTextMapPropagator()
+_NOTHING: Final = nullcontext()
 
 
 class Tracing:
@@ -104,12 +105,31 @@ class Tracing:
         span.set_attributes(_given({"http.route": route or None, "tidelog.of": head.of, "tidelog.mode": head.mode}))
         self._spans[head.run] = span
 
-    def view(self, head: Head, position: int) -> AbstractContextManager[Span]:
-        """A span for one view that begins behind `position`."""
+    def view(self, head: Head, position: int) -> Span:
+        """A span for one view that begins behind `position`: its `Ending` ends it."""
         links = [Link(_place(head))] if head.trace is not None else []
         attributes = {**_of(head), "tidelog.position": position}
-        span = self._tracer.start_span(VIEW, links=links, attributes=attributes)
-        return trace.use_span(span, end_on_exit=True) if span.is_recording() else nullcontext(span)
+        return self._tracer.start_span(VIEW, links=links, attributes=attributes)
+
+
+class Ending:
+    """Ends a span with a block."""
+
+    __slots__ = ("_span",)
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+
+    def __enter__(self) -> None:
+        """It has begun."""
+
+    def __exit__(self, *_: object) -> None:
+        self._span.end()
+
+
+def current(span: Span) -> AbstractContextManager[object]:
+    """While the block lasts this span is current in its task, and hears of the error that ends it."""
+    return trace.use_span(span) if span.is_recording() else _NOTHING
 
 
 def _place(head: Head) -> trace.SpanContext:

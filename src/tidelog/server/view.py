@@ -5,27 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from opentelemetry.trace import INVALID_SPAN, Span
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from tidelog.bell import Bell
 from tidelog.cursor import Cursor
-from tidelog.errors import Gone
 from tidelog.head import Head
 from tidelog.log import run_log
 from tidelog.paced import Paced
 from tidelog.runner import Runner
 from tidelog.server.expiry import expiring
 from tidelog.server.negotiate import Form
-from tidelog.server.tracing import Tracing
+from tidelog.server.stay import Stay
+from tidelog.server.tracing import Ending, Tracing
+from tidelog.server.viewing import Body, Viewing
 from tidelog.transports.crowd import DirectViewer, Viewer
-from tidelog.transports.deliver import FAREWELL_TIMEOUT, HEARTBEAT, SEND_TIMEOUT, Delivery, How, Pacing
+from tidelog.transports.deliver import HEARTBEAT, SEND_TIMEOUT, Delivery, Pacing
 
 log = logging.getLogger("tidelog")
 
@@ -49,13 +50,14 @@ def lent(scope: Scope) -> Any:
 
 
 class Peer:
-    """Tells when the client of a request leaves.
+    """The client of a request: tells when it leaves. `stay` is what it holds until then, or until the answer is complete.
 
     Where the server lends the connection itself, that does it; elsewhere a task asks for it, layer by layer.
     """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.left = False
+        self.stay = Stay()
         self._gone: Callable[[], None] | None = None
         connection = lent(scope)
         self._connection = connection if connection is not None and connection.tell(self._leave) else None
@@ -112,34 +114,45 @@ def cursor_of(runner: Runner, name: str, position: int, pace: float | None) -> C
     return Paced(runner.store, name, position, pace=pace, batch=VIEWER_BATCH)
 
 
-@contextmanager
-def watching(
-    runner: Runner, subject: Subject, delivery: Delivery, settings: ViewSettings, scope: Scope
-) -> Iterator[Span]:  # fmt: skip
-    """While the block lasts the delivery is a viewer; gives its span.
+class _Sendable:
+    """A delivery that is sent away when the server goes."""
+
+    __slots__ = ("_call", "_draining")
+
+    def __init__(self, draining: Bell, call: Callable[[], None]) -> None:
+        self._draining = draining
+        self._call = call
+
+    def __enter__(self) -> None:
+        self._draining.add(self._call)
+        if self._draining.rung:
+            self._call()
+
+    def __exit__(self, *_: object) -> None:
+        self._draining.discard(self._call)
+
+
+def watch(
+    stay: Stay, runner: Runner, subject: Subject, delivery: Delivery, settings: ViewSettings, scope: Scope
+) -> Span:  # fmt: skip
+    """As long as this stay lasts the delivery is a viewer; gives its span.
 
     It is sent away when the server goes, and when the credential of `scope` expires.
     """
     head = subject.head
+    span: Span = INVALID_SPAN
     live = runner.live(head.run) if head is not None else None
     if live is not None and live.limits.lockstep is not None:
         delivery.moved = lambda seq: live.viewers.moved(delivery, seq)
-    runner.draining.add(delivery.send_away)
-    if runner.draining.rung:
-        delivery.send_away()
-    try:
-        with (
-            runner.watch(head, delivery, delivery.position) if head is not None else nullcontext(),
-            expiring(scope, partial(delivery.send_away, "reauth")),
-            _traced(head, delivery.position, settings.tracing) as span,
-        ):
-            yield span
-    finally:
-        runner.draining.discard(delivery.send_away)
-
-
-def _traced(head: Head | None, position: int, tracing: Tracing | None) -> AbstractContextManager[Span]:
-    return tracing.view(head, position) if tracing is not None and head is not None else nullcontext(INVALID_SPAN)
+    stay.enter(_Sendable(runner.draining, delivery.send_away))
+    if head is not None:
+        stay.enter(runner.watch(head, delivery, delivery.position))
+    stay.enter(expiring(scope, partial(delivery.send_away, "reauth")))
+    if head is not None and settings.tracing is not None:
+        span = settings.tracing.view(head, delivery.position)
+        if span.is_recording():
+            stay.enter(Ending(span))
+    return span
 
 
 LEFT: Final = Response(status_code=499)
@@ -163,51 +176,26 @@ class View:
         framing, dialect = self._form.framing(retry), self._form.dialect(subject.id)
         pacing = Pacing(self._form.granularity, self._settings.heartbeat, self._settings.send_timeout, retry)
 
-        async def write(data: bytes) -> None:
-            await send({"type": "http.response.body", "body": data, "more_body": True})
-
-        connection = lent(scope)
+        connection, body = lent(scope), Body(send)
         cursor, turn = cursor_of(self._runner, subject.log, position, self._form.pace), self._runner.turn
         delivery = (
-            DirectViewer(cursor, dialect, framing, write=write, direct=connection, pacing=pacing, turn=turn)
+            DirectViewer(cursor, dialect, framing, write=body.write, direct=connection, pacing=pacing, turn=turn)
             if connection is not None
-            else Viewer(cursor, dialect, framing, write=write, pacing=pacing, turn=turn)
+            else Viewer(cursor, dialect, framing, write=body.write, pacing=pacing, turn=turn)
         )
         peer.when_gone(delivery.leave)
-        how: How | Literal["dropped"]
         try:
-            with watching(self._runner, subject, delivery, self._settings, scope) as span:
+            with Stay() as watched:
+                span = watch(watched, self._runner, subject, delivery, self._settings, scope)
                 await send(_start(framing.media_type, headers))
-                how = await delivery.run()
-                span.set_attribute("tidelog.how", how)
-        except Gone:
-            how = "dropped"
+                viewing = Viewing(
+                    delivery, body, connection, stay=peer.stay, watched=watched, span=span,
+                    send_timeout=self._settings.send_timeout, plain=framing.media_type.startswith("text/plain"),
+                    error_marker=error_marker,
+                )  # fmt: skip
+                await viewing.serve()
         finally:
             peer.when_gone(None)
-        if how == "stalled" and connection is not None:
-            connection.abort()
-        elif how not in ("left", "stalled"):
-            cut = dialect.broken or (how != "ended" and framing.media_type.startswith("text/plain"))
-            limit = FAREWELL_TIMEOUT if how == "sent_away" else self._settings.send_timeout
-            try:
-                async with asyncio.timeout(limit):
-                    await _finish(send, cut, connection, error_marker)
-            except TimeoutError:
-                if connection is not None:
-                    connection.abort()
-
-
-async def _finish(send: Send, cut: bool, connection: Any, error_marker: str | None) -> None:
-    """End the body, so that it looks complete only if it is. Bare text has no other way to say that it was cut."""
-    marker = b""
-    if cut:
-        if error_marker is not None:
-            marker = error_marker.encode()
-        elif connection is None:
-            return  # the server cuts what is not complete
-        else:
-            connection.break_off()
-    await send({"type": "http.response.body", "body": marker, "more_body": False})
 
 
 def _start(media_type: str, headers: Headers) -> dict[str, object]:

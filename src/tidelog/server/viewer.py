@@ -45,7 +45,8 @@ class CursorResponse(Response):
         peer = Peer(scope, receive)
         try:
             self._wait = None if self._wait is None else left_of(scope, self._wait)
-            with self._counted((await self._edge.access.caller(HTTPConnection(scope))).name):
+            with peer.stay:
+                self._count(peer, (await self._edge.access.caller(HTTPConnection(scope))).name)
                 response = await self._document(peer, headers, sse=sse)
                 if response is not None:
                     response.raw_headers.extend(headers.raw)
@@ -63,11 +64,10 @@ class CursorResponse(Response):
         head = self._subject.head
         return self._edge.runner.watch(head, cursor, self._after) if head is not None else nullcontext()
 
-    def _counted(self, principal: str | None) -> AbstractContextManager[None]:
-        """Room for one viewer more, if this is one: who asks for what there is now stays for nothing."""
-        if self._form.kind == "json" and not self._wait:
-            return nullcontext()
-        return self._edge.runner.admission.viewer(principal)
+    def _count(self, peer: Peer, principal: str | None) -> None:
+        """One viewer more, if this is one: who asks for what there is now stays for nothing."""
+        if self._form.kind != "json" or self._wait:
+            peer.stay.enter(self._edge.runner.admission.viewer(principal))
 
     async def _document(self, peer: Peer, headers: MutableHeaders, *, sse: bool) -> Response | None:
         """The answer where it is one document, a problem for a run that is dropped meanwhile; None where it is a stream."""

@@ -28,8 +28,10 @@ from tidelog.server.guard import check_site
 from tidelog.server.negotiate import Form
 from tidelog.server.response import Edge
 from tidelog.server.status import STATUS, problem
+from tidelog.server.stay import Stay
 from tidelog.server.steering import Steering, Verdict
-from tidelog.server.view import RETRY, Subject, cursor_of, lent, watching
+from tidelog.server.tracing import current
+from tidelog.server.view import RETRY, Subject, cursor_of, lent, watch
 from tidelog.transports.deliver import FAREWELL_TIMEOUT, How, Pacing
 from tidelog.transports.steered import Steered
 from tidelog.transports.websocket import framing_of, messages
@@ -136,9 +138,11 @@ class _View:
         """Serve the view; how its connection must be closed, if there is anybody to close it for."""
         how: How | Literal["dropped"]
         try:
-            with watching(self._runner, Subject.of(self._head), self._view, self._settings, self._scope) as span:
-                how = await self._view.run()
-                span.set_attribute("tidelog.how", how)
+            with Stay() as stay:
+                span = watch(stay, self._runner, Subject.of(self._head), self._view, self._settings, self._scope)
+                with current(span):
+                    how = await self._view.run()
+                    span.set_attribute("tidelog.how", how)
         except Gone as gone:
             return Verdict(OURS + STATUS[gone.code], gone.code)
         if how == "stalled":

@@ -62,13 +62,15 @@ class Joining(Delivery):
             return crowd if cursor.position >= crowd.position else None
         if cursor.company < FEWEST or window.stored != cursor.position:
             return None
-        crowd = turn.crowds[place] = Crowd(place, turn.crowds, self._envelope, cursor.position)
+        _, envelope, _ = self._alike
+        crowd = turn.crowds[place] = Crowd(place, turn.crowds, envelope, cursor.position)
         crowd.begin(self._leader(crowd))
         return crowd
 
     def _can_join(self) -> bool:
         """Whether it is told what is stored as it is, and nothing else."""
-        return self._plain and self._framed and self._holder is None and self.moved is None and self._how is None
+        told_plainly = self._plain and self._framed and self._holder is None
+        return told_plainly and self.moved is None and self._how is None and not self._resting
 
     def _leader(self, crowd: Crowd) -> Leader:
         """One that reads on from here for the crowd."""
@@ -165,6 +167,9 @@ class Leader(DirectDelivery):
     async def _resume(self) -> None:
         """They have had their first frames."""
         self._framed = True
+
+    async def _beat(self) -> None:
+        await self._out(self._framing.heartbeat)
 
     async def _send(self, records: Sequence[Record]) -> None:
         """What cannot go the short way: behind a pause, before the end, in pages."""

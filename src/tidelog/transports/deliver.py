@@ -27,10 +27,12 @@ FAREWELL_TIMEOUT: Final = 0.5
 SLICE_BYTES: Final = 16 * 1024
 """The most that one write hands to the socket."""
 
+REST: Final = 0.05
+"""Seconds without a record after which a viewer counts as one that waits: short answers are over by then."""
 STORE_AGAIN: Final = 0.25
 """Seconds until a store that is away is read again."""
 
-How = Literal["ended", "left", "stalled", "sent_away", "idle"]
+How = Literal["ended", "left", "stalled", "sent_away", "idle", "resting"]
 Write = Callable[[bytes], Awaitable[None]]
 
 
@@ -50,9 +52,9 @@ class Delivery:
     """
 
     __slots__ = (
-        "_alarm", "_alike", "_checked", "_cursor", "_dialect", "_envelope", "_framed", "_framing", "_holder", "_how", "_loop",
-        "_merges", "_next_at", "_pacing", "_plain", "_ripe", "_same", "_sent", "_spoke_at", "_task", "_turn", "_verbatim",
-        "_waiting", "_window", "_write", "_writing", "crowd", "moved", "why",
+        "_alarm", "_alike", "_checked", "_cursor", "_dialect", "_framed", "_framing", "_holder", "_how", "_loop",
+        "_merges", "_next_at", "_pacing", "_plain", "_resting", "_ripe", "_same", "_sent", "_spoke_at", "_task", "_turn",
+        "_verbatim", "_waiting", "_window", "_write", "_writing", "crowd", "moved", "why",
     )  # fmt: skip
 
     def __init__(
@@ -79,7 +81,7 @@ class Delivery:
         """Why it was sent away, once it is."""
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[object] | None = None
-        self._writing = False
+        self._writing = self._resting = False
         self._alarm = Alarm(self._loop, self._stall)
         self._spoke_at = 0.0
         self._next_at = 0.0
@@ -95,7 +97,6 @@ class Delivery:
         self._verbatim = framing.verbatim
         """Only for a `verbatim` dialect."""
         self._merges = self._window > 0 or self._holder is not None
-        self._envelope = envelope
         self._alike = type(framing), envelope, self._merges
         self._waiting = False
         """Whether the task waits for records."""
@@ -112,13 +113,22 @@ class Delivery:
         """Up to where the log was read for this viewer."""
         return self._cursor.position
 
-    async def run(self) -> How:
-        """Until the log has ended and all of it is written, or the viewer is gone. Raises `Gone` if the log is dropped."""
+    @property
+    def broken(self) -> bool:
+        """Whether the log ended in a way that the dialect has no words for."""
+        return self._dialect.broken
+
+    async def run(self, *, resting: bool = False) -> How:
+        """Until the log has ended and all of it is written, or the viewer is gone. Raises `Gone` if the log is dropped.
+
+        With `resting` it may return "resting" before that: the viewer waits, and nothing of this task is needed to serve it. Run
+        it again, in whatever task, to go on.
+        """
         self._task = asyncio.current_task()
-        self._spoke_at = self._loop.time()
-        self._turn.enter()
+        self._resting = resting
         try:
-            await self._resume()
+            if not self._spoke_at:
+                await self._begin()
             while self._how is None:
                 records = await self._next()
                 if self._how is not None:
@@ -129,8 +139,11 @@ class Delivery:
                         await asyncio.sleep(0)  # it may be long until the socket is full: others have their turn
                 elif self._cursor.ended:
                     self._how = "ended"
+                elif resting and self._rests():
+                    self._task = None
+                    return "resting"
                 elif self._framing.heartbeat and self._quiet() >= self._pacing.heartbeat:
-                    await self._out(self._framing.heartbeat)
+                    await self._beat()
             if self._how == "sent_away":
                 await self._say_first()
                 await self._say(self._dialect.farewell(self._pacing.retry, self.why))
@@ -140,10 +153,8 @@ class Delivery:
             self._task.uncancel()
         finally:
             self._writing = False
-            self.moved = None
-            self._alarm.drop()
-            self._cursor.close()
-            self._turn.leave()
+            if self._task is not None:
+                self._close()
         return self._how or "left"
 
     def leave(self) -> None:
@@ -171,6 +182,22 @@ class Delivery:
         if self._writing and self._task is not None:
             self._how = "stalled"
             self._task.cancel()
+
+    async def _begin(self) -> None:
+        self._spoke_at = self._loop.time()
+        self._turn.enter()
+        await self._resume()
+
+    def _close(self) -> None:
+        self.moved = None
+        self._alarm.drop()
+        self._cursor.close()
+        self._turn.leave()
+
+    def _rests(self) -> bool:
+        """Nothing came for a while: whether the viewer can be served by another task from here on."""
+        self._resting = False
+        return False
 
     async def _resume(self) -> None:
         """Fold what the viewer already has, and say what makes a stream legal from there."""
@@ -216,7 +243,8 @@ class Delivery:
 
     def _begin_to_wait(self) -> float | None:
         """Be there for what is stored; for how many seconds, None without a limit."""
-        left = self._pacing.heartbeat - (self._quiet() if self._framing.heartbeat else 0.0)
+        patience = REST if self._resting else self._pacing.heartbeat  # soon it is to be seen whether it rests
+        left = patience - (self._quiet() if self._framing.heartbeat else 0.0)
         self._checked, self._waiting = self._cursor.position, self._holder is None
         return max(left, 0.001)
 
@@ -274,6 +302,9 @@ class Delivery:
 
     def _joined(self, records: Sequence[Record]) -> bytes:
         return b"".join(map(self._verbatim, merge(records) if self._merges else records))
+
+    async def _beat(self) -> None:
+        await self._out(self._framing.heartbeat)
 
     def _quiet(self) -> float:
         """Seconds since the last byte went out."""

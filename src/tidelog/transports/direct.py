@@ -61,9 +61,28 @@ class DirectDelivery(Delivery):
         self._lag = -inf
         """From the records' clock to the loop's, once a record has gone the short way."""
 
+    def move(self, direct: Direct, write: Write) -> None:
+        """Go on by this way to the same socket: where `run` has returned "resting"."""
+        self._direct, self._write = direct, write
+
+    def _rests(self) -> bool:
+        super()._rests()
+        if not self._direct.ready(self._sent):
+            return False
+        self._alarm.close()  # all is written
+        return True
+
     async def _out(self, data: bytes) -> None:
         self._ready = False
         await super()._out(data)
+
+    async def _beat(self) -> None:
+        direct = self._direct
+        if not direct.ready(self._sent):
+            await super()._beat()
+            return
+        direct.put(direct.envelope.around(self._framing.heartbeat))
+        self._spoke_at = self._loop.time()
 
     async def _say_plain(self, records: Sequence[Record]) -> bool:
         """What a viewer that is behind is told, in the same bytes as others: the task waits only where the socket is full."""

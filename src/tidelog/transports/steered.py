@@ -41,11 +41,6 @@ class Steered(Delivery):
         self._over = False
         self._waiter = Waiter()
 
-    @property
-    def broken(self) -> bool:
-        """Whether the log ended in a way that the dialect has no words for."""
-        return self._dialect.broken
-
     def hold(self) -> None:
         """Ask the cursor no more until `go`; heartbeats go on, and `seek` may move a view that is held."""
         if self._held_at is None:
@@ -71,10 +66,10 @@ class Steered(Delivery):
         self._ask()
         return await done
 
-    async def run(self) -> How:
+    async def run(self, *, resting: bool = False) -> How:
         """As `Delivery.run`; a view that was held for too long ends as `idle`."""
         try:
-            return await super().run()
+            return await super().run(resting=resting)
         finally:
             self._over = True
             self._waiter.close()

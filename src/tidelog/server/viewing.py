@@ -1,0 +1,121 @@
+"""One viewer from its first byte to its last: in the task of its request, and where the server lets it, behind that.
+
+An open request is dear: the frames of every layer of the application, its scope, the server's parser. A viewer that waits needs
+nothing of it where its bytes go straight to the socket, so there it gives the request back and goes on in a task of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import Context
+from typing import Any, Literal
+
+from opentelemetry.trace import Span
+from starlette.types import Send
+
+from tidelog.errors import Gone
+from tidelog.server.stay import Stay
+from tidelog.server.tracing import current
+from tidelog.transports.deliver import FAREWELL_TIMEOUT, Delivery, How
+from tidelog.transports.direct import DirectDelivery
+
+
+class Body:
+    """The body of an answer, through the layers of the application."""
+
+    __slots__ = ("_send",)
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    async def write(self, data: bytes) -> None:
+        """Send a part."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self, data: bytes) -> None:
+        """Send the last part."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+
+class Viewing:
+    """A delivery with all that its viewer holds: `stay` until it has gone, `watched` until it is served.
+
+    `connection` is what the server lends of it, None where it lends nothing. `plain`: it is bare text, which has no words for a
+    cut; `error_marker` stands for one then.
+    """
+
+    __slots__ = (
+        "_body", "_connection", "_delivery", "_error_marker", "_plain", "_request", "_send_timeout", "_span", "_stay", "_watched",
+    )  # fmt: skip
+
+    def __init__(
+        self, delivery: Delivery, body: Any, connection: Any, *, stay: Stay, watched: Stay, span: Span,
+        send_timeout: float, plain: bool, error_marker: str | None,
+    ) -> None:  # fmt: skip
+        self._delivery = delivery
+        self._body = body
+        self._connection = connection
+        self._request = connection
+        """The connection for as long as the viewer may still give its request back."""
+        self._stay = stay
+        self._watched = watched
+        self._span = span
+        self._send_timeout = send_timeout
+        self._plain = plain
+        self._error_marker = error_marker
+
+    async def serve(self) -> None:
+        """Until the end, or until one side goes; or until another task goes on with it."""
+        how: How | Literal["dropped"] = "dropped"
+        with self._stay:
+            try:
+                with self._watched, current(self._span):
+                    while (how := await self._delivery.run(resting=self._request is not None)) == "resting":
+                        if self._outlive():
+                            return
+                    self._span.set_attribute("tidelog.how", how)
+            except Gone:
+                how = "dropped"
+            await self._farewell(how)
+
+    def _outlive(self) -> bool:
+        """Go on without the request; False where it is still needed. It is over for its layers once `serve` returns."""
+        connection, self._request = self._request, None
+        detached = connection.detach(self._delivery.leave)
+        if detached is None:
+            return False
+        self._body = self._connection = detached
+        assert isinstance(self._delivery, DirectDelivery), "so is whoever has a connection"
+        self._delivery.move(detached, detached.write)
+        self._stay, self._watched = self._stay.moved(), self._watched.moved()
+        detached.run(self.serve(), Context())
+        return True
+
+    async def _farewell(self, how: How | Literal["dropped"]) -> None:
+        if how == "left":
+            return
+        if how == "stalled":
+            self._abort()
+            return
+        cut = self._delivery.broken or (how != "ended" and self._plain)
+        try:
+            async with asyncio.timeout(FAREWELL_TIMEOUT if how == "sent_away" else self._send_timeout):
+                await self._end(cut)
+        except TimeoutError:
+            self._abort()
+
+    async def _end(self, cut: bool) -> None:
+        """End the body, so that it looks complete only if it is. Bare text has no other way to say that it was cut."""
+        marker = b""
+        if cut:
+            if self._error_marker is not None:
+                marker = self._error_marker.encode()
+            elif self._connection is None:
+                return  # the server cuts what is not complete
+            else:
+                self._connection.break_off()
+        await self._body.end(marker)
+
+    def _abort(self) -> None:
+        if self._connection is not None:
+            self._connection.abort()
