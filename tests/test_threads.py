@@ -11,11 +11,12 @@ import pytest
 from tests.parts import launch, legal, outcome, running, until
 
 from tidelog import events as e
-from tidelog import threads
+from tidelog import patience, threads
 from tidelog.errors import Mismatch, Unavailable
 from tidelog.log import Tail
 from tidelog.run import Run
 from tidelog.runner import Runner
+from tidelog.seams import BATCH_BYTES, Page
 from tidelog.stores.memory import MemoryStore
 from tidelog.stores.sqlite import SqliteStore
 from tidelog.threads import Entry
@@ -74,10 +75,12 @@ async def test_of_two_processes_that_start_at_once_one_wins(tmp_path: Path) -> N
 class Broken(MemoryStore):
     """A store that can post to no thread."""
 
-    async def post(self, log: str, data: bytes) -> int:
+    patience = 0.0
+
+    async def post(self, log: str, data: bytes, *, once: bool = False) -> int:
         if log.startswith("thread/"):
             raise Unavailable
-        return await super().post(log, data)
+        return await super().post(log, data, once=once)
 
 
 async def test_a_run_that_cannot_join_its_thread_ends() -> None:
@@ -208,3 +211,60 @@ async def test_a_run_that_never_comes_into_its_thread_is_not_waited_for(monkeypa
     monkeypatch.setattr(threads, "JOIN_TIMEOUT", 0.01)
     async with running() as runner:
         assert await threads.kept_out(runner.store, "t", None, "nowhere") is None
+
+
+class Away(MemoryStore):
+    """A store that gives no answer to the first look at a thread, and the first post to it; `does`: it has done that even so."""
+
+    patience = 5.0
+
+    def __init__(self, *, does: bool) -> None:
+        super().__init__()
+        self.does = does
+        self.failing = {"read", "post"}
+        self.tries = 0
+
+    async def post(self, log: str, data: bytes, *, once: bool = False) -> int:
+        self.tries += log.startswith("thread/")
+        if log.startswith("thread/") and "post" in self.failing:
+            self.failing.remove("post")
+            if self.does:
+                await super().post(log, data, once=once)
+            raise Unavailable
+        return await super().post(log, data, once=once)
+
+    async def read(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page:
+        if log.startswith("thread/") and "post" not in self.failing and "read" in self.failing:
+            self.failing.remove("read")
+            raise Unavailable
+        return await super().read(log, after, limit)
+
+
+@pytest.mark.parametrize("does", [False, True], ids=["did nothing", "did it"])
+async def test_a_start_waits_for_a_store_that_is_away_for_a_moment(does: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever became of the tries, the run stands in its thread once, and is not in its own way."""
+    monkeypatch.setattr(patience, "AGAIN", 0.0)
+    store = Away(does=does)
+    async with running(store) as runner:
+        run = await launch(runner, ["x"], thread="t")
+        assert await outcome(run) == "completed"
+        assert (store.failing, store.tries) == (set(), 3)
+        assert [entry.run for entry in await threads.entries(store, "t", None)] == [run.id]
+
+
+async def test_a_start_does_not_wait_for_longer_than_the_patience_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the clock of the loop: it is tried for as long, and not once."""
+    loop, now = asyncio.get_running_loop(), 0.0
+    tries = list[float]()
+
+    async def post() -> int:
+        nonlocal now
+        tries.append(now)
+        now += 1.0
+        raise Unavailable
+
+    monkeypatch.setattr(patience, "AGAIN", 0.0)
+    monkeypatch.setattr(loop, "time", lambda: now)
+    with pytest.raises(Unavailable):
+        await patience.patiently(Away(does=False), post, "a run")
+    assert tries == [0.0, 1.0, 2.0, 3.0, 4.0]

@@ -21,12 +21,13 @@ from tidelog import head as heads
 from tidelog.admission import Admission, Claim
 from tidelog.attempts import TASK
 from tidelog.declared import Functions
-from tidelog.errors import Conflict, Gone, Overloaded, StoreError, Unavailable
+from tidelog.errors import Conflict, Gone, Overloaded, StoreError
 from tidelog.head import Head, Work
 from tidelog.keeper import RETRY_ENDING, Keeper
 from tidelog.launch import Launch, Launched
 from tidelog.log import Lease, Tail, control_log, run_log
 from tidelog.opening import Opened, open_run
+from tidelog.patience import patiently
 from tidelog.replay import replay
 from tidelog.seams import Carrier, Parking, Store
 from tidelog.source import Opener
@@ -45,10 +46,6 @@ SEND_AGAIN: Final = 30.0
 """Seconds after which a run that no worker has taken is sent to them once more, then each time after twice as long: as a rule its
 job was lost with the process that had it.
 """
-PARK_TIMEOUT: Final = 15.0
-"""Seconds for which whoever hands a run on waits for a store that went away when its log was just opened."""
-PARK_AGAIN: Final = 0.25
-"""Seconds between two tries."""
 SEND_TIMEOUT: Final = 5.0
 """Seconds for which a job queue that does not answer is waited for."""
 
@@ -88,9 +85,6 @@ class Elsewhere:
             await self._store.drop(run_log(head.run))
             raise claim.refused
         await self._park(opened)
-        if launch.thread is None:
-            with contextlib.suppress(StoreError):
-                await threads.add(self._store, head.thread, head.principal, threads.entry_of(head))
         if launch.of is not None and launch.mode is not None:
             succeeded = control.encode(control.Succeeded(by=head.run, mode=launch.mode))
             self._tasks.spawn(self._store.post(control_log(launch.of), succeeded))
@@ -242,22 +236,19 @@ class Elsewhere:
 
         Where the store gave no answer it may have been parked even so, and taken since: who goes on with it is found by its log.
         """
-        store, due, told = self._store, _due(head), True
+        store, due, tries = self._store, _due(head), 0
         assert isinstance(store, Parking), "else nobody hands a run on"
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PARK_TIMEOUT):
-                while True:
-                    try:
-                        return await store.park(run_log(head.run), 2, lease=Lease(self.owner), due=due)
-                    except Conflict:
-                        if told:
-                            raise
-                        return None
-                    except StoreError as error:
-                        log.warning("run %s: it could not be handed on, will try again: %s", head.run, error)
-                    told = False
-                    await asyncio.sleep(PARK_AGAIN)
-        raise Unavailable("The store is away for too long.")
+
+        async def park() -> None:
+            nonlocal tries
+            tries += 1
+            try:
+                await store.park(run_log(head.run), 2, lease=Lease(self.owner), due=due)
+            except Conflict:
+                if tries == 1:
+                    raise
+
+        await patiently(store, park, f"run {head.run}")
 
 
 class _Waiting:

@@ -14,6 +14,7 @@ from tidelog.errors import Gone, Mismatch, StoreError
 from tidelog.head import Head
 from tidelog.launch import Launch, begin
 from tidelog.log import Record, control_log, run_log
+from tidelog.patience import patiently
 from tidelog.run import Opener
 from tidelog.seams import Store
 
@@ -53,7 +54,7 @@ async def open_run(store: Store, launch: Launch, tries: int = TRIES) -> Opened |
     opener, unjoined = launch.opener, None
     if launch.thread is not None:
         try:
-            await _join(store, made, launch)
+            await patiently(store, partial(_join, store, made, launch), f"run {made.run}")
         except StoreError as error:  # the log is open: it must have its ending
             opener, unjoined = partial(_raise, error), error
     return Opened(made, first, opener, bell, unjoined)
@@ -68,7 +69,7 @@ async def _join(store: Store, made: Head, launch: Launch) -> None:
     """Put the run into its thread. Raises `Mismatch` (`thread_busy`) where another one is at work, and forgets this one.
 
     Everybody posts first and reads then, so of two that start at once, in whatever processes, both see the one that the
-    store put first, and only that one goes on. A run whose process died is at work until it is reaped.
+    store put first, and only that one goes on. A run whose process died is at work until it is reaped. Many times are as once.
     """
     place = await threads.add(store, made.thread, made.principal, threads.entry_of(made, concurrent=launch.concurrent))
     if launch.concurrent:

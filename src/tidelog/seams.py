@@ -149,8 +149,8 @@ class Store(Protocol):
     ) -> str:  # fmt: skip
         """Create the log with its first records at epoch 1, owned by this process; return its name.
 
-        `entry` names a log that many write, and nobody yet, with the first record for it: posted in the same step, unless another
-        log has won. Where the log exists it may be left over.
+        `entry` names a log that many write, and nobody yet, with the first record for it: posted `once` in the same step, unless
+        another log has won. Where the log exists it may be left over.
 
         With an idempotency `key` that was used before: return the name of the log that won, create nothing. Raises `Mismatch` if
         that one's `fingerprint` differs, `Conflict` if the log exists. The key lives as long as its log. Atomic over processes.
@@ -171,8 +171,12 @@ class Store(Protocol):
         """
         ...
 
-    async def post(self, log: str, data: bytes) -> int:
-        """Add a record to a log that many write (control logs, threads), created at need; return the number it got."""
+    async def post(self, log: str, data: bytes, *, once: bool = False) -> int:
+        """Add a record to a log that many write (control logs, threads), created at need; return the number it got.
+
+        With `once`, data that was posted so before is not added again, however much came between: the number that it got comes
+        back. So a post of which nobody knows what came may be repeated.
+        """
         ...
 
     async def read(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page:
@@ -212,6 +216,14 @@ class Window(Protocol):
     def page(self, after: int, limit: int) -> Page:
         """What `read` would give; `after` is not before `base`."""
         ...
+
+
+@runtime_checkable
+class Patient(Protocol):
+    """A store that is elsewhere, and may be away for a while: it repeats appends meanwhile."""
+
+    patience: float
+    """Seconds after which it gives up: what is under way fails then."""
 
 
 @runtime_checkable

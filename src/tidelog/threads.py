@@ -60,8 +60,11 @@ def entry_of(head: Head, *, concurrent: bool = False) -> Entry:
 
 
 async def add(store: Store, thread: str, principal: str | None, entry: Entry) -> int:
-    """Put the run at the end of the thread, which is created at need; the place that it got, from 1 on."""
-    return await store.post(*posted(thread, principal, entry))
+    """Put the run at the end of the thread, which is created at need; the place that it got, from 1 on.
+
+    Many times are as once: where the entry is there already, it stays where it is.
+    """
+    return await store.post(*posted(thread, principal, entry), once=True)
 
 
 def posted(thread: str, principal: str | None, entry: Entry) -> tuple[str, bytes]:

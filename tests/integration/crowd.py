@@ -120,8 +120,6 @@ def check_kept(folder: Path, url: str, run: str) -> str:
     assert kept == made[: len(kept)]
     if said[-1]["outcome"] == "completed":
         assert kept == made
-    elif said[-1]["outcome"] == "failed":
-        assert said[-1]["error"]["code"] == "store_unavailable"
     return str(said[-1]["outcome"])
 
 

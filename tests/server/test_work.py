@@ -22,7 +22,7 @@ from taskiq.message import BrokerMessage
 from tests.parts import legal_events, records_of
 from tests.server.chat import who
 
-from tidelog import Tidelog, cancel_after, control, current_run, elsewhere
+from tidelog import Tidelog, cancel_after, control, current_run, patience
 from tidelog import events as e
 from tidelog import head as heads
 from tidelog.elsewhere import RESTARTS, WORK_BYTES
@@ -537,7 +537,7 @@ def test_a_store_that_is_away_for_too_long_when_a_run_is_handed_on(
     async def away(*_: Any, **__: Any) -> None:
         raise Unavailable("away")
 
-    monkeypatch.setattr(elsewhere, "PARK_TIMEOUT", 0.3)
+    monkeypatch.setattr(patience, "PATIENCE", 0.3)
     monkeypatch.setattr(made.tide.runner.store, "park", away)
     refused = server.client.post("/say", json={"title": "on"})
     assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")

@@ -83,6 +83,36 @@ def test_killed_and_started_again(redis: RedisServer) -> None:
         assert one.watch("/run").run != mine.run
 
 
+@pytest.mark.parametrize("does", [False, True], ids=["did nothing", "did it"])
+def test_killed_when_a_run_was_just_opened(redis: RedisServer, monkeypatch: pytest.MonkeyPatch, does: bool) -> None:
+    """The start waits: the run stands in its thread once, whatever became of the first try, and goes its way."""
+    post, tries = RedisStore.post, 0
+
+    async def meets_trouble(store: RedisStore, log: str, data: bytes, *, once: bool = False) -> int:
+        nonlocal tries
+        if not log.startswith("thread/"):
+            return await post(store, log, data, once=once)
+        tries += 1
+        if tries == 1:
+            if does:
+                await post(store, log, data, once=once)
+            redis.kill()
+        if tries == 2:
+            redis.start()
+        return await post(store, log, data, once=once)
+
+    with two(redis.url, Script(*NUMBERS)) as (one, other):
+        monkeypatch.setattr(RedisStore, "post", meets_trouble)
+        mine = one.watch("/run", params={"thread": "t"})
+        far = other.watch(f"/runs/{mine.run}/events")
+        for viewer in (mine, far):
+            viewer.rest()
+            assert rebuild(viewer.frames) == "".join(NUMBERS)
+            assert ending(viewer) == ("completed", None)
+        assert tries > 1
+        assert [found["run"] for found in other.client.get("/threads/t").json()["runs"]] == [mine.run]
+
+
 def away_for_too_long(url: str, away: Callable[[], Any], back: Callable[[], Any]) -> tuple[Viewer, Viewer]:
     """The run fails while Redis is away, its source closes; two viewers that hear of it once Redis is back."""
     gate, script = Gate(), Script()

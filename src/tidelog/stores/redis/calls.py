@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Final
 
 import hiredis
@@ -18,6 +19,8 @@ from tidelog.stores.redis.wire import Command
 
 _PLAIN: Final = b"$1\r\n1\r\n$1\r\ns\r\n$0\r\n\r\n"
 """How nearly every command of a log ends: see `_rest`."""
+MARK_BYTES: Final = 16
+"""Of what was added once, in the hash of its log."""
 TOUCHES: Final = 50
 """How often the keys of a log are given their time to live anew, within that time."""
 
@@ -85,10 +88,11 @@ def opening(lane: Lane, ttl: int, epoch: int = 1) -> Command:
     )  # fmt: skip
 
 
-def posting(keys: LogKeys, data: bytes, ttl: int) -> Command:
-    """Add a record to a log that many write."""
+def posting(keys: LogKeys, data: bytes, ttl: int, *, once: bool) -> Command:
+    """Add a record to a log that many write; with `once` unless its data was added so before."""
     block = blocks.encode((Record(0, time.time(), data),))
-    return call(scripts.POST, (keys.meta, keys.stream), (block, ttl, keys.channel, new_id()))
+    mark = b"once " + blake2b(data, digest_size=MARK_BYTES).digest() if once else b""
+    return call(scripts.POST, (keys.meta, keys.stream), (block, ttl, keys.channel, new_id(), mark))
 
 
 def opening_again(lane: Lane, keys: Keys, ttl: int) -> Commands:

@@ -77,15 +77,17 @@ return 1
 """
 
 POST: Final = """
--- KEYS meta stream; ARGV block ttl channel call. The number, or -1: the log has an owner
-local m = redis.call('HMGET', KEYS[1], 'owner', 'call', 'last')
+-- KEYS meta stream; ARGV block ttl channel call mark. The number, or -1: the log has an owner
+-- mark: what is added once has a field of this name, with its number; '' for what may be added again
+local m = redis.call('HMGET', KEYS[1], 'owner', 'call', 'last', ARGV[5])
 if m[1] then return -1 end
-if m[2] == ARGV[4] then
+if m[2] == ARGV[4] or m[4] then
   redis.call('EXPIRE', KEYS[1], ARGV[2])
-  return tonumber(m[3])
+  return tonumber(m[4] or m[3])
 end
 local last = redis.call('HINCRBY', KEYS[1], 'last', 1)
 redis.call('HSET', KEYS[1], 'call', ARGV[4])
+if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], ARGV[5], last) end
 redis.call('XADD', KEYS[2], last .. '-0', 'b', ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 redis.call('EXPIRE', KEYS[2], ARGV[2])

@@ -49,13 +49,14 @@ _log = logging.getLogger("tidelog.stores.redis")
 
 
 class RedisStore:
-    """Implements `seams.Store`, `Peeking`, `Listing`, `Expiring`, `Leasing` and `Parking`.
+    """Implements `seams.Store`, `Patient`, `Peeking`, `Listing`, `Expiring`, `Leasing` and `Parking`.
 
     `url`: what redis-py takes, and options of ours: see `place`. Raises `InvalidRequest` for anything else.
     """
 
     def __init__(self, url: str) -> None:
         self._place = parse(url)
+        self.patience = self._place.patience
         self._keys = Keys(self._place.prefix, sharded=self._place.kind == "cluster")
         self._owner = ""
         self._open = False
@@ -123,7 +124,7 @@ class RedisStore:
         lane = Lane(log, keys, Lease(self._owner), base=0, records=records)
         lane.head, lane.known, lane.sure = head, True, True
         lane.birth = Birth(principal, key or "", len(records), blocks.encode(records))
-        beside = [calls.posting(self._keys.of(entry[0]), entry[1], ttl)] if entry is not None else []
+        beside = [calls.posting(self._keys.of(entry[0]), entry[1], ttl, once=True)] if entry is not None else []
         self._opening.add(log)
         try:
             found = await self._link.store(
@@ -146,9 +147,9 @@ class RedisStore:
     ) -> asyncio.Future[None]:  # fmt: skip
         raise Unavailable("The store is not started.")
 
-    async def post(self, log: str, data: bytes) -> int:
+    async def post(self, log: str, data: bytes, *, once: bool = False) -> int:
         self._check()
-        (number,) = await self._link.store([calls.posting(self._keys.of(log), data, self._place.ttl)])
+        (number,) = await self._link.store([calls.posting(self._keys.of(log), data, self._place.ttl, once=once)])
         if number < 0:
             raise Conflict(f"{log} has an owner")
         return int(number)

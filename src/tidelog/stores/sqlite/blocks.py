@@ -29,6 +29,8 @@ _mark: Final = Struct("<Q")
 ENTRY_BYTES: Final = _entry.size
 pack_header = _header.pack
 """What precedes the data of a record: its time, the length of its data."""
+DATA_AT: Final = _header.size + 1
+"""The first byte of the data in a block of one record, counted from 1."""
 pack_whose = _whose.pack
 """How all entries of a log begin: mark, log, epoch."""
 pack_entry = Struct("<16sIIII").pack

@@ -9,17 +9,18 @@ import time
 from typing import NamedTuple
 
 from tidelog.errors import Conflict, Mismatch
-from tidelog.stores.sqlite.blocks import SEQ_BITS, Block
+from tidelog.stores.sqlite.blocks import DATA_AT, SEQ_BITS, Block
 from tidelog.stores.sqlite.commit import Transaction
 from tidelog.stores.sqlite.reading import Found, blocks_behind, find, last_of
 
 
 class Post(NamedTuple):
-    """A record for a log that many write."""
+    """A record for a log that many write. `once`: its data, if that is not to be there twice."""
 
     name: str
     mark: int
     block: bytes
+    once: bytes | None = None
 
 
 class Birth(NamedTuple):
@@ -85,13 +86,17 @@ def open_log(birth: Birth, do: Transaction) -> tuple[str, int | None]:
 
 
 def post(made: Post, do: Transaction) -> int:
-    """Add one record with the next number. Raises `Conflict` for a log with an owner."""
-    name, mark, block = made
+    """Add one record with the next number; the number of the one that is there. Raises `Conflict` for a log with an owner."""
+    name, mark, block, once = made
     found = find(do.execute, name, mark)
     if found is not None and found.owner is not None:
         raise Conflict(f"{name} has an owner; only logs without one take posts")
     appear = "INSERT INTO logs (mark, name) VALUES (?, ?) RETURNING id"
     base = (found.id if found else do.execute(appear, (mark, name)).get) << SEQ_BITS
+    if once is not None and found is not None:
+        before = "SELECT id FROM chunks WHERE id > ? AND id < ? AND substr(data, ?) = ?"
+        for (number,) in do.execute(before, (base, base + (1 << SEQ_BITS), DATA_AT, once)).fetchall():
+            return int(number) - base
     number = do.execute(
         "INSERT INTO chunks SELECT coalesce(max(id), ?1) + 1, 1, 1, ?2 FROM chunks WHERE id > ?1 AND id < ?3 "
         "RETURNING id",

@@ -111,7 +111,7 @@ class SqliteStore:
     ) -> str:  # fmt: skip
         encode_text(principal + (key or ""))
         first = Block(1, len(records), 1, blocks.encode(records))
-        beside = _post(*entry) if entry is not None else None
+        beside = _post(*entry, once=True) if entry is not None else None
         birth = jobs.Birth(log, mark_of(log), head, first, principal, key, fingerprint, beside)
         return str((await self._run(partial(jobs.open_log, birth), partial(self._born, birth, tuple(records))))[0])
 
@@ -121,8 +121,8 @@ class SqliteStore:
     ) -> asyncio.Future[None]:  # fmt: skip
         return self._journal.append(log, after, records, lease, head, ended)
 
-    async def post(self, log: str, data: bytes) -> int:
-        post = _post(log, data)
+    async def post(self, log: str, data: bytes, *, once: bool = False) -> int:
+        post = _post(log, data, once=once)
         return int(await self._run(partial(jobs.post, post), lambda _: self._ring(post.mark)))
 
     async def read(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page:
@@ -371,5 +371,5 @@ class SqliteStore:
             self._loop.call_soon_threadsafe(closed.set_result, None)
 
 
-def _post(log: str, data: bytes) -> jobs.Post:
-    return jobs.Post(log, mark_of(log), blocks.encode((Record(0, time.time(), data),)))
+def _post(log: str, data: bytes, *, once: bool) -> jobs.Post:
+    return jobs.Post(log, mark_of(log), blocks.encode((Record(0, time.time(), data),)), data if once else None)

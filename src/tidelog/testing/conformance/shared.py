@@ -14,11 +14,12 @@ from tidelog.errors import Conflict, Gone, StoreError, Unavailable
 from tidelog.log import Lease, Record
 from tidelog.seams import Leasing, Store
 from tidelog.testing.conformance.parking import SharedParkingConformance
+from tidelog.testing.conformance.posting import SharedPostingConformance
 from tidelog.testing.conformance.reading import LOG, OWNER, PATIENCE, Ear, Opener, eventually, records, rung, whole
 from tidelog.testing.conformance.store import StoreConformance
 
 
-class SharedStoreConformance(SharedParkingConformance, StoreConformance):
+class SharedStoreConformance(SharedPostingConformance, SharedParkingConformance, StoreConformance):
     """What a store must do beside that if several processes open it. Here they are two stores in one process."""
 
     @pytest.fixture
@@ -82,11 +83,6 @@ class SharedStoreConformance(SharedParkingConformance, StoreConformance):
         cursor.close()
         await writing
         assert found == records(0, 150)
-
-    async def test_posts_of_many_processes_have_dense_numbers(self, store: Store, other: Store) -> None:
-        posts = [(store, other)[n % 2].post("control/a", str(n).encode()) for n in range(40)]
-        assert sorted(await asyncio.gather(*posts)) == list(range(1, 41))
-        assert await whole(store, "control/a") == await whole(other, "control/a")
 
     async def test_a_key_is_one_over_processes(self, store: Store, other: Store) -> None:
         opens = [(store, other)[n % 2].open(f"run/{n}", b"", key="k", fingerprint=b"f") for n in range(20)]

@@ -14,10 +14,11 @@ from tidelog.errors import Conflict, Gone, Mismatch, StoreError
 from tidelog.log import Lease, Record
 from tidelog.seams import BATCH_BYTES, Expiring, Listing, Page, Store
 from tidelog.testing.conformance.parking import ParkingConformance
+from tidelog.testing.conformance.posting import PostingConformance
 from tidelog.testing.conformance.reading import LOG, OWNER, PATIENCE, Ear, Opener, records, rung, whole
 
 
-class StoreConformance(ParkingConformance):
+class StoreConformance(PostingConformance, ParkingConformance):
     """What every store must do, whatever its medium."""
 
     def make(self, where: Path, *, beat: float | None = None) -> Store:
@@ -261,38 +262,6 @@ class StoreConformance(ParkingConformance):
         assert len(set(won)) == 1
         made = [n for n in range(20) if await store.tail(f"run/{n}") is not None]
         assert [f"run/{n}" for n in made] == [won[0]]
-
-    # Posts
-
-    async def test_posts_are_numbered_by_the_store(self, store: Store) -> None:
-        numbers = await asyncio.gather(*(store.post("control/a", str(n).encode()) for n in range(30)))
-        assert sorted(numbers) == list(range(1, 31))
-        found = await whole(store, "control/a")
-        assert [record.seq for record in found] == list(range(1, 31))
-        assert [found[number - 1].data for number in numbers] == [str(n).encode() for n in range(30)]
-        assert abs(found[0].at - time.time()) < 3600
-
-    async def test_posts_and_appends_do_not_mix(self, store: Store) -> None:
-        await store.open(LOG, b"", records=records(0, 1))
-        with pytest.raises(Conflict):
-            await store.post(LOG, b"x")
-        await store.post("control/a", b"x")
-        with pytest.raises(Conflict):
-            await store.append("control/a", 1, records(1, 1), lease=self.lease)
-        assert await whole(store, LOG) == records(0, 1)
-
-    async def test_an_entry_is_posted_with_the_log_that_it_names(self, store: Store) -> None:
-        bell = Ear(store.changed("thread/a"))
-        await store.open(LOG, b"", records=records(0, 1), entry=("thread/a", b"1"))
-        assert await rung(bell)
-        assert [record.data for record in await whole(store, "thread/a")] == [b"1"]
-        assert await store.post("thread/a", b"2") == 2
-        assert await whole(store, LOG) == records(0, 1)
-
-    async def test_no_entry_is_posted_where_another_log_has_won(self, store: Store) -> None:
-        await store.open(LOG, b"", key="k", fingerprint=b"f", entry=("thread/a", b"1"))
-        assert await store.open("run/b", b"", key="k", fingerprint=b"f", entry=("thread/b", b"1")) == LOG
-        assert await store.tail("thread/b") is None
 
     # Bells
 
