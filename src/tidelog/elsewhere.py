@@ -109,6 +109,18 @@ class Elsewhere:
             return False
         return True
 
+    async def send_again(self, head: Head, due: float) -> None:
+        """Send a run that nobody owns, and that was due at this time: as a rule its job went with whoever had it.
+
+        Of all that see it at once only that one sends it which moves the time. If it dies over that, the run is due again.
+        """
+        assert isinstance(self._store, Parking), "else nobody could have parked it"
+        with contextlib.suppress(Conflict, Gone):
+            await self._store.defer(
+                run_log(head.run), due, _due(head) if head.for_a_worker else time.time() + SEND_AGAIN
+            )
+            await self.send(head.run, head.work)
+
     async def pass_on(self, run: str, what: Work | None) -> None:
         """This worker goes: another one is to have its job. The job of a queue in memory has nobody else to go to."""
         if self.carrier is not None and self.carrier.here:
@@ -168,13 +180,11 @@ class Elsewhere:
                 waits.set_result(False)
 
     async def again(self, tail: Tail, head: Head) -> None:
-        """A process died that had opened this run for a worker, or was that worker, or no worker came for it in time: have it
-        begun, or begun again.
-        """
+        """A process died that had opened this run for a worker, or was that worker: have it begun, or begun again."""
         assert head.work is not None and isinstance(self._store, Parking), "else it could not have been handed on"
-        if head.for_a_worker:  # it may be that nobody was sent, or that its job went with a worker that had fetched it
-            with contextlib.suppress(Conflict, Gone):
-                await self._store.take(run_log(head.run), tail.last, (), ended=False, due=_due(head))
+        if head.for_a_worker:  # it may be that nobody was sent
+            with contextlib.suppress(Conflict, Gone):  # somebody else was first
+                await self._store.take(run_log(head.run), tail.last, (), ended=False, due=_due(head), orphan=True)
                 await self.send(head.run, head.work)
             return
         next_ = msgspec.structs.replace(

@@ -53,8 +53,8 @@ class Keeper:
         """Called for each run of a dead process whose producer goes on: until somebody takes it, at every look."""
         self.again: Callable[[Tail, Head], Awaitable[None]] = _nothing
         """Called for each run of a dead process that is a worker's to begin, or to begin again."""
-        self.wake: Callable[[str, bool], Awaitable[None]] = _nothing
-        """Called for each parked run that should be looked at, with whether its time has come."""
+        self.wake: Callable[[str, float | None], Awaitable[None]] = _nothing
+        """Called for each parked run that should be looked at, with the time at which it was due, if that has come."""
 
     async def work(self) -> None:
         """For ever; a store that fails is tried again."""
@@ -89,9 +89,9 @@ class Keeper:
     async def look(self, due: float) -> None:
         """Look at the parked runs that are due at this Unix time."""
         if isinstance(self._store, Parking):
-            for name in await self._store.parked(due):
+            for name, at in await self._store.parked(due):
                 with _passing_over(name):
-                    await self.wake(name.partition("/")[2], due < inf)
+                    await self.wake(name.partition("/")[2], at if due < inf else None)
 
     async def end_unowned(
         self, run: str, outcome: e.Outcome, error: e.Error | None, *,
@@ -152,9 +152,9 @@ class Keeper:
         """Park the run of a dead owner, which only waited for an answer."""
         assert isinstance(self._store, Parking), "else it could not be parked"
         with contextlib.suppress(Conflict, Gone):  # somebody else was first
-            await self._store.take(run_log(head.run), tail.last, (), ended=False, due=head.due)
+            await self._store.take(run_log(head.run), tail.last, (), ended=False, due=head.due, orphan=True)
             log.info("run %s is parked for its owner, who is gone", head.run)
-            await self.wake(head.run, False)
+            await self.wake(head.run, None)
 
     async def _end(
         self, name: str, outcome: e.Outcome, error: e.Error | None, *,

@@ -38,6 +38,13 @@ class Tail(NamedTuple):
     """The process that holds the lease; empty where nobody does."""
 
 
+class Due(NamedTuple):
+    """A log that nobody holds, and when somebody must look at it: Unix time, `inf` for never."""
+
+    log: str
+    at: float
+
+
 class Lease:
     """The right to append: it holds as long as the store knows `owner` as alive and the log's epoch is `epoch`.
 

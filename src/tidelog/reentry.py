@@ -63,14 +63,13 @@ async def controls(store: Store, run: str) -> Sequence[control.AnyControl | None
 class Reentry:
     """Obeys what is asked of parked runs, takes them up again, and adopts those that are fed.
 
-    `again` is given what this process has taken. `works` are the functions of runs that are a worker's, and `send` has a run
-    go on there; `pass_on` does, where this process is a worker that goes, and `untaken` where no worker has come for it.
+    `again` is given what this process has taken. `works` are the functions of runs that are a worker's, and `send_again` has a
+    run that was due then go on there, once for all processes; `pass_on` does where this process is a worker that goes.
     """
 
     def __init__(
         self, store: Store, keeper: Keeper, *, again: Callable[[Again], None], works: Functions,
-        send: Callable[[str, Work | None], Awaitable[bool]], pass_on: Callable[[str, Work | None], Awaitable[None]],
-        untaken: Callable[[Tail, Head], Awaitable[None]],
+        pass_on: Callable[[str, Work | None], Awaitable[None]], send_again: Callable[[Head, float], Awaitable[None]],
     ) -> None:  # fmt: skip
         self.resumes = Functions("resume=", "@tide.resumes")
         self.going = False
@@ -81,23 +80,24 @@ class Reentry:
         self._keeper = keeper
         self._again = again
         self._works = works
-        self._send = send
         self._pass_on = pass_on
-        self._untaken = untaken
+        self._send_again = send_again
 
-    async def wake(self, run: str, due: bool = False) -> None:
+    async def wake(self, run: str, due: float | None = None) -> None:
         """Look whether something was asked of this run, and do it, if nobody owns it and it has not ended.
 
-        `due`: its time has come. Not to be cancelled: a log that was taken needs its writer.
+        `due`: the time at which it was due has come. Not to be cancelled: a log that was taken needs its writer.
         """
         found = await self._look(run)
-        if found is not None and found.head.for_a_worker and due:
-            await self._untaken(found.tail, found.head)
-        if found is None or found.answer is None:
+        if found is None:
             return
-        if found.head.work is not None:
-            await self._send(run, found.head.work)
-        elif not self.going:
+        if found.head.for_a_worker and due is not None:
+            await self._send_again(found.head, due)
+        elif (
+            found.answer is not None and found.head.work is not None
+        ):  # as it was parked, unless somebody has sent it since
+            await self._send_again(found.head, found.head.due if due is None else due)
+        elif found.answer is not None and not self.going:
             await self._go_on(found, found.answer)
 
     async def work(

@@ -75,8 +75,8 @@ class Runner:
         self.elsewhere = Elsewhere(store, self._keeper, self.admission, self._tasks)
         self._keeper.again = self.elsewhere.again
         self._reentry = Reentry(
-            store, self._keeper, again=self._go_on, works=self.elsewhere.functions, send=self.elsewhere.send,
-            pass_on=self.elsewhere.pass_on, untaken=self.elsewhere.again,
+            store, self._keeper, again=self._go_on, works=self.elsewhere.functions,
+            pass_on=self.elsewhere.pass_on, send_again=self.elsewhere.send_again,
         )  # fmt: skip
         self.resumes = self._reentry.resumes
         self._live: dict[str, Live] = {}
@@ -187,8 +187,8 @@ class Runner:
                 raise Overloaded(reason="draining")
         return await answering.answer(self.store, run, question, value, by=by, wake=self.wake)
 
-    async def wake(self, run: str, due: bool = False) -> None:
-        """Look at a run that may be parked, whose time may have come, and do what was asked of it."""
+    async def wake(self, run: str, due: float | None = None) -> None:
+        """Look at a run that may be parked, and do what was asked of it. `due`: the time at which it was due has come."""
         if run not in self._live and self._started:
             await self._whole(self._reentry.wake(run, due))
 

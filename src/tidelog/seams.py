@@ -14,7 +14,7 @@ import msgspec
 from tidelog.bell import Bell
 from tidelog.events import Event, Usage
 from tidelog.frame import Envelope, Frame, Why
-from tidelog.log import Lease, Record, Tail
+from tidelog.log import Due, Lease, Record, Tail
 from tidelog.parts import Parts
 
 BATCH_BYTES = 256 * 1024
@@ -267,19 +267,27 @@ class Parking(Protocol):
         """
         ...
 
-    async def parked(self, due: float) -> Sequence[str]:
+    async def parked(self, due: float) -> Sequence[Due]:
         """The parked logs that are due at this Unix time, the earliest first; with `inf` all of them."""
+        ...
+
+    async def defer(self, log: str, seen: float, due: float) -> None:
+        """Have a parked log that is due at `seen` be due at this time instead; nothing else of it changes.
+
+        So what is to be done when it is due is done once: whoever has moved the time does it. Raises `Conflict` for a log that is
+        not parked, or is due at another time.
+        """
         ...
 
     async def take(
         self, log: str, after: int, records: Sequence[Record], *,
-        head: bytes | None = None, ended: bool = True, due: float | None = None,
+        head: bytes | None = None, ended: bool = True, due: float | None = None, orphan: bool = False,
     ) -> Lease:  # fmt: skip
         """Take a log that is parked, or whose owner is dead: raise the epoch, become its owner and append, in one transaction.
 
         The records carry the new epoch. With `due` the log is parked again in the same step. Raises `Conflict` if someone else
-        was first or `after` is not the last record. From then on a dead owner, should it live after all, cannot append to any
-        log that it had; it may open new ones.
+        was first or `after` is not the last record, and with `orphan` for a log that is parked by now. From then on a dead owner,
+        should it live after all, cannot append to any log that it had; it may open new ones.
         """
         ...
 

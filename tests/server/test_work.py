@@ -405,14 +405,6 @@ class TestDeadWorkers:
         assert server.client.get(f"/runs/{after}/transcript").json()["text"] == "hi there hi "
         assert app.ran[-1][4] == "hi there "
 
-    def test_who_opened_it_dies_before_anybody_was_sent(self, held: tuple[App, Server]) -> None:
-        app, server = held
-        run = started(server, "/wait")
-        tail = server.call(lambda: app.tide.runner.store.tail(run_log(run)))
-        assert tail is not None
-        server.call(lambda: app.tide.runner.elsewhere.again(tail, heads.decode(tail.head)))
-        assert len(app.queue.sent) == 2
-
     def test_one_that_nobody_takes_is_sent_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Its job was lost: with a worker that had fetched it, or it was never sent. It waits twice as long each time."""
         monkeypatch.setattr("tidelog.elsewhere.SEND_AGAIN", 0.1)

@@ -65,7 +65,7 @@ async def test_a_parking_that_was_lost_is_made_again(redis: RedisServer, one: Re
     assert await eventually(lambda: left_by(one))
     assert list(await two.parked(inf)) == []
     await one.take(LOG, 1, (), ended=False, due=5.0)
-    assert list(await two.parked(5.0)) == [LOG] and list(await one.orphans(8.0)) == []
+    assert [due.log for due in await two.parked(5.0)] == [LOG] and list(await one.orphans(8.0)) == []
     assert await two.take(LOG, 1, records(1, 1, epoch=3), ended=False) == Lease("two", 3)
 
 
@@ -129,7 +129,7 @@ async def test_a_parking_that_nobody_knows_the_outcome_of_is_repeated(
     redis.go_on()
 
     async def parked() -> bool:
-        return list(await two.parked(5.0)) == [LOG]
+        return [due.log for due in await two.parked(5.0)] == [LOG]
 
     assert await eventually(parked)
     await one.park(LOG, 1, lease=MINE, due=5.0)
@@ -149,10 +149,10 @@ async def test_the_list_of_parked_logs_is_set_right_and_emptied(one: RedisStore,
     key = one._keys.parked
     await one._link.one("ZADD", key, 900, LOG, 900, "run/gone")
     await two.take("run/b", 1, (), ended=False)
-    assert list(await two.parked(5.0)) == ["run/c"]
-    assert list(await two.parked(inf)) == [LOG, "run/c"]
+    assert [due.log for due in await two.parked(5.0)] == ["run/c"]
+    assert [due.log for due in await two.parked(inf)] == [LOG, "run/c"]
     assert await one._link.one("ZRANGE", key, 0, -1) == [LOG.encode(), b"run/c", b"run/b"]
-    assert list(await two.parked(5.0)) == [LOG, "run/c"]
+    assert [due.log for due in await two.parked(5.0)] == [LOG, "run/c"]
     assert await one._link.one("TTL", key) > 0
     await two.append("run/b", 1, (), lease=Lease("two", 2), ended=True)
     await two.take(LOG, 1, ())

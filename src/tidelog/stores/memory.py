@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 from tidelog.bell import Bell
 from tidelog.errors import Conflict, Gone, Mismatch
-from tidelog.log import Lease, Record, Tail
+from tidelog.log import Due, Lease, Record, Tail
 from tidelog.seams import BATCH_BYTES, Page, Window
 from tidelog.stored import failed
 from tidelog.window import LogWindow
@@ -188,16 +188,22 @@ class MemoryStore:
         found.lease, found.due = Lease("", found.lease.epoch), due
         found.ring()
 
-    async def parked(self, due: float) -> Sequence[str]:
-        names = [(log.due, name) for name, log in self._logs.items() if log.due is not None and log.due <= due]
-        return [name for _, name in sorted(names)]
+    async def parked(self, due: float) -> Sequence[Due]:
+        found = [Due(name, log.due) for name, log in self._logs.items() if log.due is not None and log.due <= due]
+        return sorted(found, key=lambda one: one.at)
+
+    async def defer(self, log: str, seen: float, due: float) -> None:
+        found = self._logs.get(log)
+        if found is None or found.due != seen:
+            raise Conflict(f"{log} is not due at {seen}")
+        found.due = due
 
     async def take(
         self, log: str, after: int, records: Sequence[Record], *,
-        head: bytes | None = None, ended: bool = True, due: float | None = None,
+        head: bytes | None = None, ended: bool = True, due: float | None = None, orphan: bool = False,
     ) -> Lease:  # fmt: skip
         found = self._logs.get(log)
-        if found is None or found.due is None or found.stored != after:
+        if found is None or found.due is None or found.stored != after or orphan:
             raise Conflict(f"{log} is nobody's to take at {after}")
         lease = Lease(self._owner if due is None else "", found.lease.epoch + 1)
         found.lease, found.due, found.call = lease, due, after

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import inf
 
 from tidelog.errors import Conflict
-from tidelog.log import Lease
+from tidelog.log import Due, Lease, new_id
 from tidelog.stores.redis import scripts
 from tidelog.stores.redis.keys import Keys
 from tidelog.stores.redis.leases import Leases
@@ -41,12 +41,19 @@ class Parked:
             await self._link.store(self._leases.hold(log))  # it may be ours even so
             raise Conflict(f"{log} is not ours to park at {after}")
 
-    async def due(self, due: float) -> Sequence[str]:
+    async def defer(self, log: str, seen: float, due: float) -> None:
+        """See `Parking.defer`."""
+        keys = self._keys.of(log)
+        if not await self._link.run(scripts.DEFER, [keys.meta], [seen, due, self._ttl, new_id()]):
+            raise Conflict(f"{log} is not due at {seen}")
+        await self._link.one("ZADD", self._keys.parked, "XX", due, log)
+
+    async def due(self, due: float) -> Sequence[Due]:
         """See `Parking.parked`."""
         found = await self._link.one("ZRANGEBYSCORE", self._keys.parked, "-inf", due, "WITHSCORES")
         scores = {name.decode(): float(score) for name, score in found}
         stands = await self._link.send([("HMGET", self._keys.of(log).meta, "last", "ended", "due") for log in scores])
-        names: list[tuple[float, str]] = []
+        names: list[Due] = []
         mend = Commands()
         for (log, score), (last, ended, at) in zip(scores.items(), stands, strict=True):
             time = float(at) if at is not None else inf
@@ -55,6 +62,6 @@ class Parked:
             elif time != score:
                 mend.append(("ZADD", self._keys.parked, "XX", time, log))
             if at is not None and ended != b"1" and time <= due:
-                names.append((time, log))
+                names.append(Due(log, time))
         await self._link.send(mend)
-        return [log for _, log in sorted(names)]
+        return sorted(names, key=lambda one: (one.at, one.log))

@@ -148,6 +148,19 @@ tell(ARGV[6], '')
 return 1
 """
 
+DEFER: Final = """
+-- KEYS meta; ARGV seen due ttl call. 1: the log, which is parked, is due then; 0: it is not parked, or is due at another time
+local m = redis.call('HMGET', KEYS[1], 'due', 'deferred')
+if m[1] and m[2] == ARGV[4] then
+  redis.call('EXPIRE', KEYS[1], ARGV[3])
+  return 1
+end
+if not m[1] or m[1] ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'due', ARGV[2], 'deferred', ARGV[4])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+return 1
+"""
+
 TAKE: Final = """
 -- KEYS meta stream; ARGV was owner epoch after count block ended has_head head ttl channel call due
 -- 1, or 0: somebody else was first. `was` is '' of a log that is parked; with `due` it is parked, and not the owner's
@@ -160,7 +173,7 @@ if m[1] ~= '' or (m[2] or '') ~= ARGV[1] or m[4] ~= ARGV[4] or m[5] == '1' then 
 if tonumber(m[3]) + 1 ~= tonumber(ARGV[3]) then return 0 end
 local last = string.format('%d', tonumber(ARGV[4]) + tonumber(ARGV[5]))
 if ARGV[5] ~= '0' then redis.call('XADD', KEYS[2], last .. '-0', 'b', ARGV[6]) end
-redis.call('HDEL', KEYS[1], 'was', 'due')
+redis.call('HDEL', KEYS[1], 'was', 'due', 'deferred')
 redis.call('HSET', KEYS[1], 'owner', ARGV[13] == '' and ARGV[2] or '', 'epoch', ARGV[3], 'last', last, 'ended', ARGV[7],
   'call', ARGV[12])
 if ARGV[13] ~= '' then redis.call('HSET', KEYS[1], 'due', ARGV[13]) end
@@ -233,7 +246,7 @@ return 1
 """
 
 ALL: Final = (
-    OPEN, APPEND, POST, READ, DROP, FENCE, PARK, TAKE, MEND, REVIVE, BEAT, BURY, LEAVE, FORGET_OWNER, CLAIM, FORGET
+    OPEN, APPEND, POST, READ, DROP, FENCE, PARK, DEFER, TAKE, MEND, REVIVE, BEAT, BURY, LEAVE, FORGET_OWNER, CLAIM, FORGET
 )  # fmt: skip
 TELL: Final = """
 local function tell(channel, said)

@@ -15,14 +15,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from functools import partial
 from math import inf
-from typing import Any, Final
+from typing import Final
 
 from tidelog.bell import Bell
 from tidelog.errors import Conflict, Gone, StoreError, Unavailable
-from tidelog.log import Lease, Record, Tail
+from tidelog.log import Due, Lease, Record, Tail
 from tidelog.seams import BATCH_BYTES, Page, Window
 from tidelog.stores.redis import blocks, calls, scripts
 from tidelog.stores.redis.beats import Beats
@@ -72,7 +72,6 @@ class RedisStore:
         self._notes = Notes(self._link, self._keys, owner, ttl=self._place.ttl)
         self._claims = Claims(self._link, self._keys, self.tail, ttl=self._place.ttl)
         self._lost_at = 0.0
-        self._tasks: set[asyncio.Task[None]] = set()
         try:
             await self._link.start()
             await self._leases.enter()
@@ -105,10 +104,6 @@ class RedisStore:
         self._flow.lanes.clear()
         await self._hub.aclose()
         self._doubts.close()
-        for task in tuple(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
         await self._link.aclose()
 
     async def open(
@@ -250,19 +245,25 @@ class RedisStore:
         finally:
             self._flow.release(log, lane)
 
-    async def parked(self, due: float) -> Sequence[str]:
+    async def parked(self, due: float) -> Sequence[Due]:
         self._check()
         return await self._parked.due(due)
 
+    async def defer(self, log: str, seen: float, due: float) -> None:
+        self._check()
+        await self._parked.defer(log, seen, due)
+
     async def take(
         self, log: str, after: int, records: Sequence[Record], *,
-        head: bytes | None = None, ended: bool = True, due: float | None = None,
+        head: bytes | None = None, ended: bool = True, due: float | None = None, orphan: bool = False,
     ) -> Lease:  # fmt: skip
         self._check()
         tail = await self.tail(log)
         if tail is None or tail.ended:
             raise Conflict(f"{log} is not there, or has ended")
         was = await self._leases.free(log, tail.owner, stray=log not in self._flow.lanes and log not in self._opening)
+        if orphan and not was:
+            raise Conflict(f"{log} is parked")
         keys, lease = self._keys.of(log), Lease(self._owner, tail.epoch + 1)
         taking = calls.take(keys, was, after, records, lease, head=head, ended=ended, due=due, ttl=self._place.ttl)
         self._opening.add(log)
@@ -345,16 +346,6 @@ class RedisStore:
             await self._link.send(self._leases.hold(lane.name), again)
             self._hub.lose(lane.keys.channel)
         return found
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.warning("could not be done yet: %s", error)
 
     async def _drop(self, log: str, *, trace: bool) -> None:
         keys = self._keys.of(log)

@@ -39,7 +39,7 @@ class Birth(NamedTuple):
 class Claim(NamedTuple):
     """A log to be taken, parked or a dead owner's. `dead`: owners seen dead, with the beat at which they stood still.
 
-    `due`: it is parked again in the same step.
+    `due`: it is parked again in the same step. `orphan`: it must not be parked.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Claim(NamedTuple):
     ended: bool
     dead: dict[int, int]
     due: float | None = None
+    orphan: bool = False
 
 
 class Taken(NamedTuple):
@@ -109,7 +110,7 @@ def post(made: Post, do: Transaction) -> int:
 def take(claim: Claim, do: Transaction) -> Taken:
     """Become the owner of a log that is parked, or whose owner is dead: one epoch up. Raises `Conflict`."""
     found = find(do.execute, claim.name, claim.mark)
-    if found is None or (found.lease is None and found.due is None) or found.ended is not None:
+    if found is None or (found.lease is None and (found.due is None or claim.orphan)) or found.ended is not None:
         raise Conflict(f"{claim.name} is nobody's to take")
     if found.lease is not None:
         _check_dead(do, found.lease, claim)
@@ -140,6 +141,12 @@ def park(name: str, mark: int, after: int, epoch: int, due: float, do: Transacti
     _gather(do, found, mark)
     do.execute("UPDATE logs SET owner = ?, lease = NULL, due = ? WHERE id = ?", (_owner(do, due), due, found.id))
     do.ring(mark)
+
+
+def defer(name: str, mark: int, seen: float, due: float, do: Transaction) -> None:
+    """Have a parked log be due at another time. Raises `Conflict`."""
+    if not do.execute("UPDATE logs SET due = ? WHERE mark = ? AND due = ? RETURNING 1", (due, mark, seen)).get:
+        raise Conflict(f"{name} is not due at {seen}")
 
 
 def close(do: Transaction) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from tidelog.errors import Gone
-from tidelog.log import Tail
+from tidelog.log import Due, Tail
 from tidelog.seams import RECORD_COST
 from tidelog.stores.sqlite.blocks import SEQ_BITS, Block, entries, mark_bytes, marks
 
@@ -107,9 +107,9 @@ def held(execute: Execute, owner: int) -> Sequence[str]:
     return [name for (name,) in execute("SELECT name FROM logs WHERE lease = ? ORDER BY id", (owner,))]
 
 
-def parked(execute: Execute, due: float) -> Sequence[str]:
+def parked(execute: Execute, due: float) -> Sequence[Due]:
     """The parked logs that are due at this Unix time, the earliest first."""
-    return [name for (name,) in execute("SELECT name FROM logs WHERE due <= ? ORDER BY due, id", (due,))]
+    return [Due(*row) for row in execute("SELECT name, due FROM logs WHERE due <= ? ORDER BY due, id", (due,))]
 
 
 def changes(execute: Execute, since: int, row: int) -> Changes:

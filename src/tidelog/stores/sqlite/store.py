@@ -30,7 +30,7 @@ from weakref import WeakValueDictionary
 
 from tidelog.bell import Bell
 from tidelog.errors import Conflict, Unavailable
-from tidelog.log import Lease, Record, Tail
+from tidelog.log import Due, Lease, Record, Tail
 from tidelog.seams import BATCH_BYTES, Page, Window
 from tidelog.stores.sqlite import blocks, jobs, reading
 from tidelog.stores.sqlite.blocks import Block, encode_text, mark_of
@@ -198,10 +198,10 @@ class SqliteStore:
 
     async def take(
         self, log: str, after: int, records: Sequence[Record], *,
-        head: bytes | None = None, ended: bool = True, due: float | None = None,
+        head: bytes | None = None, ended: bool = True, due: float | None = None, orphan: bool = False,
     ) -> Lease:  # fmt: skip
         claim = jobs.Claim(
-            log, mark_of(log), after, len(records), blocks.encode(records), head, ended, dict(self._dead), due
+            log, mark_of(log), after, len(records), blocks.encode(records), head, ended, dict(self._dead), due, orphan
         )
         taken = await self._run(partial(jobs.take, claim), partial(self._taken, claim, tuple(records)))
         return Lease(self._owner if due is None else "", taken.epoch)
@@ -213,9 +213,12 @@ class SqliteStore:
         mark = mark_of(log)
         await self._run(partial(jobs.park, log, mark, after, lease.epoch, due), lambda _: self._given_up(live))
 
-    async def parked(self, due: float) -> Sequence[str]:
-        names: Sequence[str] = await self._read(reading.parked, due)
-        return names
+    async def parked(self, due: float) -> Sequence[Due]:
+        found: Sequence[Due] = await self._read(reading.parked, due)
+        return found
+
+    async def defer(self, log: str, seen: float, due: float) -> None:
+        await self._run(partial(jobs.defer, log, mark_of(log), seen, due))
 
     # On the loop, called back.
 

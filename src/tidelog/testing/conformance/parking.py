@@ -58,12 +58,38 @@ class ParkingConformance:
             await store.open(name, b"", records=records(0, 1))
             await parking.park(name, 1, lease=Lease(OWNER), due=due)
         assert list(await parking.parked(50.0)) == []
-        assert list(await parking.parked(100.0)) == ["run/soon"]
-        assert list(await parking.parked(1e12)) == ["run/soon", "run/late"]
-        assert list(await parking.parked(inf)) == ["run/soon", "run/late", "run/never"]
+        assert list(await parking.parked(100.0)) == [("run/soon", 100.0)]
+        assert list(await parking.parked(1e12)) == [("run/soon", 100.0), ("run/late", 300.0)]
+        assert list(await parking.parked(inf)) == [("run/soon", 100.0), ("run/late", 300.0), ("run/never", inf)]
         await store.drop("run/soon")
         await parking.take("run/late", 1, [], due=None, ended=False)
-        assert list(await parking.parked(inf)) == ["run/never"]
+        assert list(await parking.parked(inf)) == [("run/never", inf)]
+
+    async def test_of_many_that_see_a_log_due_one_has_it(self, store: Store) -> None:
+        """It alone does what is to be done; when the log is due again, one has it again."""
+        parking = _parking(store)
+        await store.open(LOG, b"h", records=records(0, 1))
+        with pytest.raises(Conflict):
+            await parking.defer(LOG, inf, 1.0)
+        await parking.park(LOG, 1, lease=Lease(OWNER), due=inf)
+        for seen, due in ((inf, 1763745000.123456), (1763745000.123456, 1763745030.7), (1763745030.7, inf)):
+            found = await asyncio.gather(*(parking.defer(LOG, seen, due) for _ in range(10)), return_exceptions=True)
+            assert found.count(None) == 1
+            assert sum(isinstance(one, Conflict) for one in found) == 9
+            assert list(await parking.parked(inf)) == [(LOG, due)]
+        assert await store.tail(LOG) == (1, 1, False, 1, b"h", "")
+        await parking.take(LOG, 1, records(1, 1, epoch=2), ended=False)
+        for name in (LOG, "run/unknown"):
+            with pytest.raises(Conflict):
+                await parking.defer(name, inf, 1.0)
+
+    async def test_a_parked_log_is_no_orphan_to_take(self, store: Store) -> None:
+        parking = _parking(store)
+        await store.open(LOG, b"", records=records(0, 1))
+        await parking.park(LOG, 1, lease=Lease(OWNER), due=inf)
+        with pytest.raises(Conflict):
+            await parking.take(LOG, 1, [], ended=False, due=5.0, orphan=True)
+        assert list(await parking.parked(inf)) == [(LOG, inf)]
 
     async def test_whoever_takes_a_parked_log_goes_on(self, store: Store) -> None:
         parking = _parking(store)
@@ -120,7 +146,11 @@ class SharedParkingConformance:
         bell = Ear(other.changed(LOG))
         await parking.park(LOG, 3, lease=Lease(OWNER), due=5.0)
         assert await rung(bell)
-        assert list(await taking.parked(5.0)) == [LOG]
+        assert list(await taking.parked(5.0)) == [(LOG, 5.0)]
+        await taking.defer(LOG, 5.0, 5.5)
+        with pytest.raises(Conflict):
+            await parking.defer(LOG, 5.0, 5.7)
+        assert list(await parking.parked(6.0)) == [(LOG, 5.5)]
         bell = Ear(store.changed(LOG))
         lease = await taking.take(LOG, 3, records(3, 1, epoch=2), ended=False)
         assert lease == Lease("two", 2) and await rung(bell)
@@ -151,8 +181,10 @@ class SharedParkingConformance:
         await store.open(LOG, b"h", records=records(0, 1))
         await store.aclose()
         assert isinstance(other, Leasing) and list(await other.orphans(3600)) == [LOG]
-        await taking.take(LOG, 1, [], ended=False, due=7.0)
-        assert list(await taking.parked(7.0)) == [LOG]
+        await taking.take(LOG, 1, [], ended=False, due=7.0, orphan=True)
+        with pytest.raises(Conflict):  # of all that found it, one
+            await taking.take(LOG, 1, [], ended=False, due=8.0, orphan=True)
+        assert list(await taking.parked(7.0)) == [(LOG, 7.0)]
         assert await other.tail(LOG) == (1, 1, False, 2, b"h", "")
         assert list(await other.orphans(3600)) == []
         assert await taking.take(LOG, 1, records(1, 1, epoch=3), ended=False) == Lease("two", 3)
