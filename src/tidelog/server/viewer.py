@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Final
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from tidelog import events as e
 from tidelog import registry
 from tidelog.cursor import Cursor
 from tidelog.errors import Overloaded, TidelogError
+from tidelog.log import Record
 from tidelog.seams import BATCH_BYTES
 from tidelog.server.expiry import left_of
 from tidelog.server.negotiate import Form
@@ -19,6 +23,9 @@ from tidelog.server.refusal import STREAM_HEADERS, refusal
 from tidelog.server.response import NO_STORE, Edge, nothing_left
 from tidelog.server.status import problem
 from tidelog.server.view import LEFT, Peer, Subject, View
+
+STATE: Final = b'{"type":"run.state"'
+"""How the record of a run begins that is in another state from there on."""
 
 
 class CursorResponse(Response):
@@ -38,7 +45,7 @@ class CursorResponse(Response):
             {
                 "Cache-Control": NO_STORE,
                 "Vary": "Accept",
-                "Run-State": "ended" if self._subject.ended else "running",
+                "Run-State": self._state(ended=self._subject.ended),
                 "Access-Control-Expose-Headers": "Run-State, Last-Seq",
             }
         )
@@ -59,6 +66,16 @@ class CursorResponse(Response):
             await refusal(scope, error)(scope, _silent, send)
         finally:
             await peer.close()
+
+    def _state(self, newest: Sequence[Record] = (), *, ended: bool) -> e.State:
+        """What the run does, as its head told when it was looked up, and the newest records since: `ended` only with its end."""
+        if ended:
+            return "ended"
+        for record in reversed(newest):
+            if record.data.startswith(STATE) and isinstance(told := e.decode(record.data), e.RunState):
+                return told.state
+        head = self._subject.head
+        return head.state if head is not None and head.state != "ended" else "running"
 
     def _watched(self, cursor: Cursor) -> AbstractContextManager[None]:
         head = self._subject.head
@@ -98,7 +115,7 @@ class CursorResponse(Response):
         kind = registry.dialect("native") if self._form.kind == "json" else self._form.dialect
         dialect = kind(self._subject.id)
         frames = [frame.data for record in records for frame in dialect.encode(record) if frame.data is not None]
-        headers["Run-State"] = "ended" if cursor.ended else "running"
+        headers["Run-State"] = self._state(() if cursor.more else records, ended=cursor.ended)
         headers["Last-Seq"] = str(cursor.position)
         if self._form.kind == "json":
             body, media = b"[" + b",".join(frames) + b"]", "application/json"
