@@ -58,11 +58,15 @@ class Bounds(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """At most so many claims of the same `name` and `of`."""
+    """At most so many claims of the same `name` and `of`; None: they are counted, for others that have a limit there."""
 
     name: str
     of: Hashable
     most: int | None
+
+
+Under = tuple[str, Hashable]
+"""What a limit counts: its `name` and `of`."""
 
 
 class Claim:
@@ -102,9 +106,9 @@ class Slots:
         self._share = max(1, int(queue * QUEUE_SHARE))
         self._clock = clock
         self._in = 0
-        self._held: Counter[Limit] = Counter()
+        self._held: Counter[Under] = Counter()
         self._waiting: dict[Claim, None] = {}
-        self._waiting_under: Counter[Limit] = Counter()
+        self._waiting_under: Counter[Under] = Counter()
         self._freed: deque[float] = deque(maxlen=PACE)
         self._shut = False
 
@@ -126,7 +130,7 @@ class Slots:
         elif len(self._waiting) < self._queue and not self._fills_queue(limits):
             claim.state = "waiting"
             self._waiting[claim] = None
-            self._waiting_under.update(limits)
+            self._waiting_under.update(limit[:2] for limit in limits)
         else:
             raise Overloaded(code=self._code, reason=full.name, retry_after=self.retry_after())
         return claim
@@ -169,20 +173,20 @@ class Slots:
 
     def _full(self, limits: tuple[Limit, ...]) -> Limit | None:
         for limit in limits:
-            if limit.most is not None and self._held.get(limit, 0) >= limit.most:
+            if limit.most is not None and self._held.get(limit[:2], 0) >= limit.most:
                 return limit
         return None
 
     def _fills_queue(self, limits: tuple[Limit, ...]) -> bool:
         """Whether a principal has its share of the queue: nobody can fill it for all."""
-        return any(limit.name == PER_PRINCIPAL and self._waiting_under[limit] >= self._share for limit in limits)
+        return any(limit.name == PER_PRINCIPAL and self._waiting_under[limit[:2]] >= self._share for limit in limits)
 
     def let_in(self, claim: Claim) -> None:
         """Whatever is full."""
         claim.state = "in"
         self._in += 1
         for limit in claim.limits:
-            self._held[limit] += 1
+            self._held[limit[:2]] += 1
 
     def _serve(self, most: int | None = None) -> None:
         """Let in who can be, in order, at most so many. The first limit of all claims is the process's: nobody passes that."""
@@ -261,9 +265,12 @@ class Admission:
             claim.refused = refused
             return claim
 
-    def again(self, principal: str | None) -> Claim:
+    def again(self, principal: str | None, endpoint: Hashable = None) -> Claim:
         """The claim of a run that was parked and goes on: it was let in long ago, and counts without asking anew."""
-        claim = Claim(self.runs, self._limits(principal))
+        limits = self._limits(principal)
+        if endpoint is not None:
+            limits = *limits, Limit("endpoint", endpoint, None)
+        claim = Claim(self.runs, limits)
         self.runs.let_in(claim)
         return claim
 
@@ -285,11 +292,12 @@ class Admission:
             raise
 
 
-def _less(counted: Counter[Limit], limits: tuple[Limit, ...]) -> None:
+def _less(counted: Counter[Under], limits: tuple[Limit, ...]) -> None:
     for limit in limits:
-        counted[limit] -= 1
-        if not counted[limit]:
-            del counted[limit]
+        under = limit[:2]
+        counted[under] -= 1
+        if not counted[under]:
+            del counted[under]
 
 
 def _nothing() -> None:

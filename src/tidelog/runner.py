@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from functools import partial
 from typing import Any, Final
 
@@ -64,6 +64,8 @@ class Runner:
         self.preludes: list[Callable[[Launch], Launch]] = []
         """Called with each launch, in a task whose context the source inherits."""
         self.observers: list[Observer] = []
+        self.endpoint_of: Callable[[Head], Hashable] = lambda head: None
+        """Whose `max_runs` counts a run that goes on here, wherever it was started."""
         self._on_end = on_end
         self._endings = Endings()
         self._keeper = keeper or Keeper(store)
@@ -291,7 +293,8 @@ class Runner:
         if again.partial:
             run.partial = again.partial
             run.start_with(e.TextSnapshot(text=again.partial))
-        bell, claim = self.store.changed(control_log(run.id)), again.claim or self.admission.again(head.principal)
+        bell, claim = self.store.changed(control_log(run.id)), again.claim
+        claim = claim or self.admission.again(head.principal, self.endpoint_of(head))
         live = self._adopt(run, bell, claim, again.on_end)
         for observer in self.observers:
             (observer.started if again.first else observer.again)(run)

@@ -32,6 +32,7 @@ from tidelog.server.producers import Producers
 from tidelog.server.repeat import Redispatch
 from tidelog.server.response import Edge
 from tidelog.server.status import json_response, problem
+from tidelog.server.templates import Templates
 from tidelog.server.tickets import asked_run
 from tidelog.server.view import Subject
 from tidelog.server.viewer import CursorResponse
@@ -47,6 +48,7 @@ class Routes:
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
+        edge.runner.endpoint_of = Templates(edge.links).endpoint
 
     @property
     def _runner(self) -> Runner:
