@@ -113,6 +113,43 @@ def test_what_time_was_left_is_left_behind_a_pause(world: World, heard: str, pau
     assert world.over == [(NEXT, 4.0 + left + pauses * 500)]
 
 
+def test_a_pause_does_not_count_while_it_waits_for_its_turn(world: World) -> None:
+    """And the limits of the run do not either, paused or not."""
+    gave_up = list[float]()
+    world.clocks.expect_turn(150.0, lambda: gave_up.append(world.now - 1000.0))
+    world.pass_time(50)
+    for _ in range(2):
+        world.clocks.stop()
+        world.pass_time(500)
+        world.clocks.go_on()
+        world.pass_time(45)
+    assert (gave_up, world.over) == ([], [])
+    world.pass_time(20)
+    assert (gave_up, world.over) == ([1150.0], [])
+
+
+def test_who_has_its_turn_waits_for_it_no_more(world: World) -> None:
+    """It may be paused then: its time begins behind that."""
+    world.clocks.expect_turn(60.0, lambda: world.tell("queue_timeout"))
+    world.pass_time(50)
+    world.clocks.stop()
+    world.clocks.begin()
+    world.pass_time(500)
+    world.clocks.go_on()
+    world.clocks.expect_nothing()
+    world.pass_time(99)
+    assert not world.over
+    world.pass_time(2)
+    assert world.over == [("total_timeout", 650.0)]
+
+
+def test_a_pause_while_it_waits_for_its_turn_has_its_limit(world: World) -> None:
+    world.clocks.expect_turn(60.0, lambda: world.tell("queue_timeout"))
+    world.clocks.stop()
+    world.pass_time(700)
+    assert world.over == [("pause_limit", 600.0)]
+
+
 def test_the_whole_run_stands_still_too(world: World) -> None:
     world.clocks.stop()
     assert world.clocks.left == 100.0

@@ -193,6 +193,23 @@ async def test_one_that_is_paused_keeps_its_place_and_begins_when_it_is_resumed(
         await at_rest(runner)
 
 
+async def test_a_pause_does_not_count_while_it_waits() -> None:
+    """Not for how long it may wait, and no clock of the run's begins with it."""
+    limits = Limits(first_event_timeout=0.05, gap_timeout=0.05, total_timeout=0.1)
+    async with running(bounds=ONE._replace(queue_timeout=0.5)) as runner:
+        first, held = await full(runner)
+        run = await launch(runner, ["x"], limits=limits)
+        run.pause()
+        await asyncio.sleep(0.8)
+        assert (run.outcome, run.head.state) == (None, "paused")
+        run.resume()
+        assert await outcome(run) == "failed", "and is not timed_out"
+        assert run.error is not None and run.error.code == "overloaded"
+        first.go.set()
+        await outcome(held)
+        await at_rest(runner)
+
+
 # Ending while it waits
 
 

@@ -1,4 +1,6 @@
-"""The clocks of a run: when its source must have said something, when the run must be over, when its source must have closed."""
+"""The clocks of a run: when it must have its turn, when its source must have said something, when the run must be over, when its
+source must have closed.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,8 @@ class Clocks:
     """
 
     __slots__ = (
-        "_alarm", "_closing", "_due", "_ends_at", "_held", "_limits", "_loop", "_old", "_over", "_paused", "_stopped", "_writer",
-        "heard",
+        "_alarm", "_closing", "_due", "_ends_at", "_give_up", "_held", "_limits", "_loop", "_old", "_over", "_paused", "_stopped",
+        "_turn_by", "_writer", "heard",
     )  # fmt: skip
 
     def __init__(
@@ -44,6 +46,10 @@ class Clocks:
         """Whether it waits for a person."""
         self._stopped: float | None = None
         """Since when the clocks stand still, for one reason or the other."""
+        self._turn_by: float | None = None
+        """Until when it waits for its turn; None where it does not: then none of its own limits counts yet."""
+        self._give_up: Callable[[], None] = _nothing_more
+        """Called when that has passed."""
         self._closing = False
         self._writer = writer
         self._over = over
@@ -55,9 +61,16 @@ class Clocks:
         """Seconds until the run must be over, should it not be paused any more."""
         return self._ends_at - (self._loop.time() if self._stopped is None else self._stopped)
 
+    def expect_turn(self, patience: float, give_up: Callable[[], None]) -> None:
+        """The run waits for its turn until `begin`: for so many seconds, but those in which it is paused. Then call this."""
+        now = self._loop.time() if self._stopped is None else self._stopped
+        self._turn_by, self._give_up = now + patience, give_up
+        self._watch()
+
     def begin(self) -> None:
         """The run begins, perhaps after a wait in the queue: its time counts from now on."""
         now = self._loop.time() if self._stopped is None else self._stopped
+        self._turn_by, self._give_up = None, _nothing_more
         self._ends_at = self._due = now + self._limits.total_timeout
 
     def expect_first(self) -> None:
@@ -103,7 +116,7 @@ class Clocks:
     def drop(self) -> None:
         """Call never again, and hold nothing."""
         self._alarm.drop()
-        self._over = _nothing
+        self._over, self._give_up = _nothing, _nothing_more
 
     def _stand_still(self, now: float) -> None:
         if self._stopped is None:
@@ -115,6 +128,8 @@ class Clocks:
         if self._stopped is not None and self._paused is None and not self._held:
             self._ends_at += now - self._stopped
             self._due += now - self._stopped
+            if self._turn_by is not None:
+                self._turn_by += now - self._stopped
             self.heard = now if self.heard else 0.0
             self._stopped, self._old = None, self._writer.at
         self._watch()
@@ -125,6 +140,8 @@ class Clocks:
             return self._paused + self._limits.pause_limit
         if self._held:
             return inf
+        if self._turn_by is not None:
+            return self._turn_by
         gap = self._limits.gap_timeout
         due = self.heard + gap if self.heard else self._due
         if self._writer.at != self._old:
@@ -144,9 +161,15 @@ class Clocks:
             self._watch()
         elif self._paused is not None:
             self._over("pause_limit")
+        elif self._turn_by is not None:
+            self._give_up()
         else:
             self._over("total_timeout" if now >= self._ends_at else "first_event_timeout or gap_timeout")
 
 
 def _nothing(_: str) -> None:
+    pass
+
+
+def _nothing_more() -> None:
     pass

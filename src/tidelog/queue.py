@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 from tidelog.admission import Claim, Slots
@@ -21,7 +22,7 @@ SLICE: Final = 50
 
 
 class Queue:
-    """Sets runs to work, each when it has its slot; for `timeout` seconds it may wait for that.
+    """Sets runs to work, each when it has its slot; for `timeout` seconds it may wait for that, but those in which it is paused.
 
     `send_off` is called with each that waits when the process goes.
     """
@@ -61,12 +62,11 @@ class Queue:
     async def _wait(self, place: _Place, opener: Opener, claim: Claim) -> None:
         """Until the run has its slot or ends, whatever is first; then it works, if only to write its ending."""
         run = place.run
-        timer = run.loop.call_later(self._timeout, self._give_up, run)
+        run.clocks.expect_turn(self._timeout, partial(self._give_up, run))
         try:
             if await place.left:
                 run.enter("running")
         finally:
-            timer.cancel()
             del self._places[claim]
             run.on_ending = None
         await run.work(opener)

@@ -69,7 +69,7 @@ class Run:
         self.loop = asyncio.get_running_loop()
         self.writer = self._writer = Writer(store, head, lease, written=written, limits=limits, moved=self._moved)
         self.done = self._writer.done
-        self._clocks = Clocks(self.loop, limits, self._writer, over=self._late)
+        self.clocks = self._clocks = Clocks(self.loop, limits, self._writer, over=self._late)
         self._gate = Gate(self._writer, self.viewers, self._clocks, lockstep=limits.lockstep)
         self.progress = Progressing(self.loop, self._writer.accept)
         self._values = values
