@@ -76,3 +76,30 @@ async def test_windows_are_wider_while_the_loop_is_busy(monkeypatch: pytest.Monk
     await until(lambda: turn.width == 1.0)
     turn.leave()
     assert turn._timer is None
+
+
+async def test_windows_grow_while_there_is_too_much_to_do_but_for_those_whom_writing_holds_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "SAMPLE", 0.02)
+    turn = Turn()
+    assert turn.steady is turn.steady
+    turn.enter()
+    turn.steady.enter()
+    until_ = time.monotonic() + 20
+    while turn.width <= 2 * WIDEST and time.monotonic() < until_:
+        sum(range(20_000))
+        await asyncio.sleep(0)
+    assert turn.width > 2 * WIDEST
+    assert turn.steady.width <= WIDEST
+    turn.leave()
+    turn.steady.leave()
+    assert turn.width == 1.0
+
+
+def test_the_share_is_that_of_who_waits_for_the_core_too() -> None:
+    """Where the kernel tells it: a process that is kept from its core has as much too much to do as one that works."""
+    before, worked = turns._wanted(), time.thread_time()
+    sum(range(200_000))
+    assert turns._wanted() - before >= (time.thread_time() - worked) * 0.5
+    assert turns._wanted() >= 0.0

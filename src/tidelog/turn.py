@@ -40,30 +40,23 @@ Call = Callable[[], None]
 class Turn:
     """Makes calls together. `width` is how many times as wide as they are asked for merge windows are under the load of now.
 
-    For who has entered. The load is looked at for as long as somebody is in.
+    For who has entered: the load is looked at for as long as somebody is in. `grows`: windows grow for as long as there is too
+    much to do.
     """
 
     __slots__ = (
-        "_at",
-        "_busy",
-        "_calls",
-        "_growth",
-        "_in",
-        "_loop",
-        "_spent",
-        "_ticks",
-        "_timer",
-        "crowds",
-        "told",
+        "_at", "_busy", "_calls", "_grows", "_growth", "_in", "_loop", "_spent", "_steady", "_ticks", "_timer", "crowds", "told",
         "width",
-    )
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, *, grows: bool = True) -> None:
         self.width = 1.0
         self.told = Kept[bytes]()
         """What viewers were told, by place: made once for all who stand there, now or a little later."""
         self.crowds: dict[object, Any] = {}
         """Those who are served as one, by what they have in common."""
+        self._grows = grows
+        self._steady: Turn | None = None
         self._calls: list[Call] = []
         self._ticks: dict[int, list[Call]] = {}
         self._in = 0
@@ -87,6 +80,13 @@ class Turn:
             loop.call_at(tick * TICK, self._tick, tick)
         calls.append(call)
 
+    @property
+    def steady(self) -> Turn:
+        """One whose windows do not grow, for those whom writing itself holds back."""
+        if self._steady is None:
+            self._steady = Turn(grows=False)
+        return self._steady
+
     def enter(self) -> None:
         """Look at the load from now on."""
         self._in += 1
@@ -109,7 +109,7 @@ class Turn:
         share = (spent - self._spent) / max(passed, SAMPLE / 2)
         self._at, self._spent = at, spent
         self._busy = (self._busy + share) / 2
-        if self._busy > FULL:
+        if self._busy > FULL and self._grows:
             self._growth = min(MOST, self._growth * GROWTH ** max(1.0, passed / SAMPLE))
         elif self._busy < EASED:
             self._growth = max(1.0, self._growth / EASING)

@@ -79,7 +79,7 @@ class Joining(Delivery):
         cursor.batch = SLICE_BYTES // 2  # with what belongs around the records, too, it is a slice
         leader = Leader(
             cursor, self._dialect, type(self._framing)(0),
-            write=crowd.write, direct=crowd, pacing=self._pacing, turn=self._turn,
+            write=crowd.write, direct=crowd, pacing=self._pacing, turn=self._turn.steady,
         )  # fmt: skip
         leader.crowd = crowd
         leader._next_at = self._next_at
@@ -174,6 +174,8 @@ class Leader(DirectDelivery):
     async def _send(self, records: Sequence[Record]) -> None:
         """What cannot go the short way: behind a pause, before the end, in pages."""
         await self.crowd.room()
+        if not self._cursor.more:
+            records = [*records, *await self._cursor.next(0)]  # what came meanwhile
         data = self._bytes(records)
         if len(data) > SLICE_BYTES:
             self.leave()  # who takes it slowly must not hold it whole: each goes on alone
