@@ -14,7 +14,7 @@ from bench.workloads import cost
 NAME = "capacity"
 RATE = cost.RATE
 P99_LIMIT, FIRST_LIMIT = 50.0, 500.0  # ms
-OPENED_PER_SECOND = 300.0  # how fast viewers come
+RAMP = Sizes(10.0, 10.0, 1.0)  # seconds over which viewers come: as fast as answers of 500 events make room for others
 WINDOW = Sizes(4.0, 2.0, 0.5)  # seconds
 RESOLUTION = Sizes(0.04, 0.10, 1.0)
 MOST = Sizes(MOST_STREAMS, MOST_STREAMS, 20)
@@ -51,7 +51,7 @@ def _search(server: Server, plan: Plan, *, start: int, growth: float, resolution
 
 def probe(server: Server, streams: int, *, plan: Plan) -> Report:
     """One try with so many streams."""
-    load = Load(streams, RATE, ramp=max(1.0, streams / OPENED_PER_SECOND), window=plan.of(WINDOW))
+    load = Load(streams, RATE, ramp=plan.of(RAMP), window=plan.of(WINDOW))
     with running(server, plan.cores) as on:
         return put(on, load, request=server.stream.format(seconds=load.seconds, rate=RATE))
 

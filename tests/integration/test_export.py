@@ -24,6 +24,7 @@ from tidelog import Tidelog
 from tidelog.errors import InvalidRequest, SourceError
 from tidelog.server.export import LOCKSTEP, WHOLE_BYTES
 from tidelog.testing import Gate, Process, Server, freeze, serve, serve_process, watch
+from tidelog.transports.deliver import REST
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
@@ -274,6 +275,24 @@ class TestLog:
         with exporting(lambda: sized(1000), whole_bytes=10, drop_after=0.01) as server:
             location = server.client.get("/x").headers["location"]
             until(lambda: server.client.get(location).status_code == 404)
+
+    def test_dropped_though_it_paused_on_the_way(self) -> None:
+        """Its request lasts as long as the download: who drops the log must see the end of the body."""
+        gate = Gate()
+
+        async def paused() -> AsyncIterator[str]:
+            yield "x" * 1000
+            await gate.wait()
+            yield "y"
+
+        with exporting(paused, whole_bytes=10, drop_after=0.01) as server:
+            viewer = server.watch("/x", accept="*/*")
+            viewer.more()
+            time.sleep(4 * REST)  # other viewers rest now; if they do not yet, all that follows holds as well
+            gate.open()
+            viewer.rest()
+            assert viewer.complete
+            until(lambda: server.client.get(f"/runs/{viewer.run}").status_code == 404)
 
     def test_kept_when_it_was_not(self) -> None:
         gate = Gate()

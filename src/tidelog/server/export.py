@@ -29,6 +29,7 @@ from tidelog.server.guard import check_start
 from tidelog.server.negotiate import Form, negotiate, resume_position
 from tidelog.server.options import OptionArgs, cancel_after, make_options
 from tidelog.server.response import NO_STORE, REPEAT, TideResponse
+from tidelog.server.view import WHOLE
 
 if TYPE_CHECKING:
     from tidelog.server.app import Tidelog
@@ -206,7 +207,7 @@ def _begins(scope: Scope) -> bool:
 def _asking_for_text(scope: Scope) -> Scope:
     headers = MutableHeaders(raw=list(scope["headers"]))
     headers["Accept"] = "text/plain"
-    return {**scope, "headers": headers.raw}
+    return {**scope, "headers": headers.raw, WHOLE: True}
 
 
 async def _within(runner: Runner, reading: Coroutine[Any, Any, bytes | None], seconds: float) -> bytes | None:

@@ -25,6 +25,8 @@ UNSENT: Final = 16 * 1024
 WRITE_BUFFER: Final = 16 * 1024
 """Bytes that may wait in the process before a delivery waits."""
 BACKLOG: Final = 2048
+JUST_COME: Final = 0.25
+"""Seconds at shutdown for the first request of a connection that has just come."""
 STUCK_TIMEOUT: Final = 3
 """Seconds at shutdown for connections that are no viewers of ours."""
 
@@ -78,6 +80,13 @@ class Protocol(HttpToolsProtocol):
         if self.connection is not None:
             self.connection.lose()  # uvicorn tells only the newest request, which may wait behind a stream
             self.connection = None
+
+    def shutdown(self) -> None:
+        """The server goes: close what is idle; who has just connected is answered first, as nobody tells it to ask again."""
+        if self.cycle is None:
+            self.loop.call_later(JUST_COME, super().shutdown)
+        else:
+            super().shutdown()
 
     def let_go(self) -> None:
         """Somebody else has the transport now: hold nothing that would keep this alive."""

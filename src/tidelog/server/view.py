@@ -35,6 +35,9 @@ VIEWER_BATCH: Final = 16 * 1024
 RETRY: Final = (1000, 3000)
 """Between these many milliseconds a viewer waits before it comes back: spread, so that they do not come together."""
 
+WHOLE: Final = "tidelog.whole"
+"""The key in the ASGI scope of a request that lasts as long as its stream: some layer waits for the end of the body."""
+
 
 class ViewSettings(NamedTuple):
     """Times in seconds."""
@@ -191,7 +194,7 @@ class View:
                 viewing = Viewing(
                     delivery, body, connection, stay=peer.stay, watched=watched, span=span,
                     send_timeout=self._settings.send_timeout, plain=framing.media_type.startswith("text/plain"),
-                    error_marker=error_marker,
+                    error_marker=error_marker, whole=WHOLE in scope,
                 )  # fmt: skip
                 await viewing.serve()
         finally:

@@ -41,7 +41,7 @@ class Viewing:
     """A delivery with all that its viewer holds: `stay` until it has gone, `watched` until it is served.
 
     `connection` is what the server lends of it, None where it lends nothing. `plain`: it is bare text, which has no words for a
-    cut; `error_marker` stands for one then.
+    cut; `error_marker` stands for one then. `whole`: the request has to last as long as the stream.
     """
 
     __slots__ = (
@@ -50,12 +50,12 @@ class Viewing:
 
     def __init__(
         self, delivery: Delivery, body: Any, connection: Any, *, stay: Stay, watched: Stay, span: Span,
-        send_timeout: float, plain: bool, error_marker: str | None,
+        send_timeout: float, plain: bool, error_marker: str | None, whole: bool,
     ) -> None:  # fmt: skip
         self._delivery = delivery
         self._body = body
         self._connection = connection
-        self._request = connection
+        self._request: Any = None if whole else connection
         """The connection for as long as the viewer may still give its request back."""
         self._stay = stay
         self._watched = watched

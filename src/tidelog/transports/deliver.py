@@ -290,7 +290,7 @@ class Delivery:
     def _bytes(self, records: Sequence[Record]) -> bytes:
         """Records as they are, joined: made once for all viewers that stand at the same place. Only for `verbatim` dialects."""
         cursor = self._cursor
-        if cursor.alone and not cursor.more:
+        if cursor.alone:
             return self._joined(records)
         told, last = self._turn.told, records[-1]
         place = (cursor.log, records[0].seq, last.seq, last.epoch, self._alike)

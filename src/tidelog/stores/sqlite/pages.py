@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 from weakref import ref
@@ -12,17 +12,19 @@ from tidelog.bell import Bell
 from tidelog.kept import Kept
 from tidelog.seams import RECORD_COST, Page
 
+Place = tuple[ref[Bell], int, int, int]
+
 
 class Pages:
     """What was read of logs that are watched. A log's bell tells how old that is: what rings makes it worthless."""
 
     def __init__(self) -> None:
         self._kept = Kept[Page]()
-        self._reading: dict[Hashable, asyncio.Task[Page]] = {}
+        self._reading: dict[Place, asyncio.Task[Page]] = {}
 
     async def read(self, bell: Bell, after: int, limit: int, read: Callable[[], Coroutine[Any, Any, Page]]) -> Page:
         """The page of the log of this bell behind `after`; `read` reads it, if nobody has. Raises what that raises."""
-        place = (ref(bell), bell.rings, after, limit)
+        place: Place = (ref(bell), bell.rings, after, limit)
         page = self._kept.get(place)
         if page is not None:
             return page
@@ -32,10 +34,12 @@ class Pages:
             reading.add_done_callback(partial(self._read, place))
         return await asyncio.shield(reading)
 
-    def _read(self, place: Hashable, reading: asyncio.Task[Page]) -> None:
+    def _read(self, place: Place, reading: asyncio.Task[Page]) -> None:
         del self._reading[place]
         if reading.cancelled() or reading.exception() is not None:
             return
-        page = reading.result()
-        if page.more:  # the last one may grow
+        page, bell = reading.result(), place[0]()
+        if (
+            page.more and bell is not None and not bell.single
+        ):  # the last one may grow; what one alone reads nobody else needs
             self._kept.keep(place, page, sum([len(record.data) + RECORD_COST for record in page.records]))
