@@ -95,8 +95,8 @@ class Joining(Delivery):
         raise NotImplementedError
 
     def go_alone(self) -> None:
-        """It is one of the crowd no more."""
-        self._cursor.ring()
+        """It is one of the crowd no more: there may be nothing to read, and yet it has to hear the bell again."""
+        self._cursor.wake()
 
 
 class Viewer(Joining):
