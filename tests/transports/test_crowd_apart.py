@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-from tests.parts import turns, until
-from tests.transports.test_crowd import KINDS, many, text
+import asyncio
 
+import pytest
+from tests.parts import ENDED, PATIENCE, turns, until
+from tests.transports.test_crowd import KINDS, MANY, many, text
+
+from tidelog.seams import BATCH_BYTES, Page, Window
+from tidelog.stores.memory import MemoryStore
+from tidelog.transports import crowd as crowds
 from tidelog.transports.crowd import DirectViewer
 from tidelog.transports.deliver import Delivery
 
@@ -35,3 +40,28 @@ async def test_a_socket_that_is_full_at_a_heartbeat_is_told_later() -> None:
     await all_.say(*text("a"))
     await until(lambda: all(wire.words == "a" for wire in all_.wires))
     await all_.gone()
+
+
+class Forgetful(MemoryStore):
+    """Keeps the end of no log in memory once it has ended, and takes its time to look it up."""
+
+    def window(self, log: str) -> Window | None:
+        found = super().window(log)
+        return None if found is None or found.ended else found
+
+    async def read(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page:
+        page = await super().read(log, after, limit)
+        await turns()
+        return page
+
+
+async def test_the_end_of_a_log_is_told_once_by_a_pass_of_many_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowds, "AT_ONCE", 2)
+    monkeypatch.setattr("tests.transports.test_deliver.MemoryStore", Forgetful)
+    all_ = await many(DirectViewer)
+    await all_.say(*text("a"))
+    await until(lambda: all(wire.words == "a" for wire in all_.wires))
+    await all_.gathered()
+    await all_.say(ENDED)
+    assert [await asyncio.wait_for(task, PATIENCE) for task in all_.tasks] == ["ended"] * MANY
+    assert [wire.seqs for wire in all_.wires] == [[1, 2, 3]] * MANY

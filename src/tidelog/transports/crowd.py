@@ -313,5 +313,8 @@ class Crowd:
     def _dissolve(self) -> None:
         if self._crowds.get(self._place) is self:
             del self._crowds[self._place]
-        for member in (*self._members, *self._newcomers):
+        left = (*self._members, *self._newcomers)
+        self._members.clear()  # a pass that is under way tells them nothing more: they read for themselves
+        self._newcomers.clear()
+        for member in left:
             member.go_alone()
