@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from tests.parts import ENDED, PATIENCE, turns, until
-from tests.transports.test_crowd import KINDS, MANY, many, text
+from tests.transports.test_crowd import ENVELOPE, KINDS, MANY, Many, many, text
 
 from tidelog.seams import BATCH_BYTES, Page, Window
 from tidelog.stores.memory import MemoryStore
 from tidelog.transports import crowd as crowds
-from tidelog.transports.crowd import DirectViewer
+from tidelog.transports.crowd import Crowd, DirectViewer
 from tidelog.transports.deliver import Delivery
 
 pytestmark = pytest.mark.anyio
@@ -65,3 +66,28 @@ async def test_the_end_of_a_log_is_told_once_by_a_pass_of_many_turns(monkeypatch
     await all_.say(ENDED)
     assert [await asyncio.wait_for(task, PATIENCE) for task in all_.tasks] == ["ended"] * MANY
     assert [wire.seqs for wire in all_.wires] == [[1, 2, 3]] * MANY
+
+
+async def newcomer() -> tuple[Many, Any, Crowd]:
+    """The last of many, as one that a crowd at 1 finds at 2."""
+    all_ = await many(DirectViewer)
+    await all_.say(*text("a"))
+    await until(lambda: all(wire.words == "a" for wire in all_.wires))
+    member: Any = all_.served[-1]
+    all_.crowd.part(member)
+    crowd = Crowd((), {}, ENVELOPE, 1)
+    crowd.join(member)
+    member.crowd = crowd
+    crowd._leader = all_.crowd._leader
+    return all_, member, crowd
+
+
+async def test_a_newcomer_is_not_brought_to_where_its_window_does_not_reach() -> None:
+    """What the store has told the crowd may be more than what is in memory."""
+    all_, member, crowd = await newcomer()
+    assert member._cursor.window.stored == 2
+    crowd.go(3)
+    assert member.position == 2
+    await all_.say(*text("b"))
+    await until(lambda: all(wire.seqs == [1, 2, 3] for wire in all_.wires))
+    await all_.gone()

@@ -141,7 +141,7 @@ class DirectViewer(Joining, DirectDelivery):
     def catch_up(self, upto: int) -> bool:
         """Write what the others have had before."""
         window, position = self._cursor.window, self._cursor.position
-        if window is None or position < window.base:
+        if window is None or position < window.base or upto > window.stored:
             return False
         records = window.records[position - window.base : upto - window.base]
         return self.take(self._bytes(records) if records else b"", position, upto)
