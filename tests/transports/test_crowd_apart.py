@@ -12,7 +12,7 @@ from tests.transports.test_crowd import ENVELOPE, KINDS, MANY, Many, many, text
 from tidelog.seams import BATCH_BYTES, Page, Window
 from tidelog.stores.memory import MemoryStore
 from tidelog.transports import crowd as crowds
-from tidelog.transports.crowd import Crowd, DirectViewer
+from tidelog.transports.crowd import Crowd, DirectViewer, Joining
 from tidelog.transports.deliver import Delivery
 
 pytestmark = pytest.mark.anyio
@@ -90,4 +90,16 @@ async def test_a_newcomer_is_not_brought_to_where_its_window_does_not_reach() ->
     assert member.position == 2
     await all_.say(*text("b"))
     await until(lambda: all(wire.seqs == [1, 2, 3] for wire in all_.wires))
+    await all_.gone()
+
+
+async def test_a_newcomer_whose_socket_raises_goes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    all_, member, crowd = await newcomer()
+    alone: list[Joining] = []
+    monkeypatch.setattr(DirectViewer, "go_alone", lambda member: alone.append(member))
+    monkeypatch.setattr(DirectViewer, "catch_up", lambda *_: 1 / 0)
+    crowd.go(3)
+    assert alone == [member]
+    monkeypatch.undo()
+    member.go_alone()
     await all_.gone()

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from tidelog.errors import Gone
 from tidelog.frame import Envelope
@@ -256,7 +256,7 @@ class Crowd:
         self._step, self.position = (self.position, position), position
         for newcomer in [one for one in self._newcomers if one.position <= position]:
             del self._newcomers[newcomer]
-            if newcomer.catch_up(position):
+            if self._told(newcomer.catch_up, position):
                 self._members[newcomer] = None
             else:
                 newcomer.go_alone()
@@ -280,7 +280,7 @@ class Crowd:
         data, (before, after), members = self._data, self._step, self._members
         reached = self._reached + AT_ONCE
         for member in self._audience[self._reached : reached]:
-            if member in members and not self._told(member, data, before, after):
+            if member in members and not self._told(member.take, data, before, after):
                 del members[member]
                 member.go_alone()
         done, self._reached = self._reached >= len(self._audience), reached
@@ -293,9 +293,9 @@ class Crowd:
             self._room.set_result(None)
             self._room = None
 
-    def _told(self, member: Joining, data: bytes, before: int, after: int) -> bool:
+    def _told(self, tell: Callable[..., bool], *what: Any) -> bool:
         try:
-            return member.take(data, before, after)
+            return tell(*what)
         except Exception:  # of its socket, and none of the others' business
             log.exception("tidelog: a viewer failed")
             return False
