@@ -103,3 +103,17 @@ async def test_a_newcomer_whose_socket_raises_goes_alone(monkeypatch: pytest.Mon
     monkeypatch.undo()
     member.go_alone()
     await all_.gone()
+
+
+@KINDS
+async def test_each_beat_of_the_crowd_is_one_of_each(kind: type[Delivery]) -> None:
+    all_ = await many(kind)
+    await turns()
+    late = all_.wires[-4:]
+    for beats in range(1, 4):
+        for one in all_.served[-4:]:
+            one._spoke_at = one._loop.time() - 59.99  # a little later than its leader
+        await all_.crowd._leader._beat()
+        await turns()
+        assert [wire.writes.count(b"\n") for wire in late] == [beats] * 4
+    await all_.gone()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any, Final
 
 from tidelog.errors import Gone
@@ -107,7 +108,8 @@ class Viewer(Joining):
     def take(self, data: bytes, before: int, after: int) -> bool:
         """Wake its task."""
         if before == after:
-            self._cursor.wake()  # it is for a heartbeat, which its task makes
+            self._spoke_at = -inf  # a heartbeat is due, which its task makes: it spoke a little later than the leader
+            self._cursor.wake()
         else:
             self._cursor.ring()
         return True
