@@ -117,3 +117,19 @@ async def test_each_beat_of_the_crowd_is_one_of_each(kind: type[Delivery]) -> No
         await turns()
         assert [wire.writes.count(b"\n") for wire in late] == [beats] * 4
     await all_.gone()
+
+
+async def test_a_leader_that_is_cancelled_while_it_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    monkeypatch.setattr(crowds, "AT_ONCE", 2)
+    all_ = await many(DirectViewer)
+    crowd = all_.crowd
+    crowd.go(crowd.position)
+    waits = asyncio.create_task(crowd.room())
+    await asyncio.sleep(0)
+    assert not crowd.open
+    waits.cancel()
+    await until(lambda: crowd.open)
+    assert not told
+    await all_.gone()

@@ -268,9 +268,11 @@ class Crowd:
     async def room(self) -> None:
         """Until all have been written to."""
         while not self.open:
-            if self._room is None:
-                self._room = self._loop.create_future()
-            await self._room
+            self._room = self._loop.create_future()
+            try:
+                await self._room
+            finally:
+                self._room = None
 
     async def write(self, data: bytes) -> None:
         """Tell all members something that is not of the log."""
@@ -291,9 +293,8 @@ class Crowd:
             self._loop.call_soon(self._write_some)  # behind the tasks that were woken
             return
         self._data, self._audience = b"", ()
-        if self._room is not None:
+        if self._room is not None and not self._room.done():
             self._room.set_result(None)
-            self._room = None
 
     def _told(self, tell: Callable[..., bool], *what: Any) -> bool:
         try:
