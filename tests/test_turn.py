@@ -103,3 +103,16 @@ def test_the_share_is_that_of_who_waits_for_the_core_too() -> None:
     sum(range(200_000))
     assert turns._wanted() - before >= (time.thread_time() - worked) * 0.5
     assert turns._wanted() >= 0.0
+
+
+async def test_a_loop_that_stood_for_minutes_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    turn, loop = Turn(), asyncio.get_running_loop()
+    turn.enter()
+    assert turn._timer is not None
+    turn._timer.cancel()
+    turn._at, turn._busy = loop.time() - 1000.0, 1.0
+    spent = turn._spent
+    monkeypatch.setattr(turns, "_wanted", lambda: spent + 1000.0)
+    turn._look(loop)
+    assert turn.width == MOST * WIDEST
+    turn.leave()

@@ -110,7 +110,7 @@ class Turn:
         self._at, self._spent = at, spent
         self._busy = (self._busy + share) / 2
         if self._busy > FULL and self._grows:
-            self._growth = min(MOST, self._growth * GROWTH ** max(1.0, passed / SAMPLE))
+            self._growth = min(MOST, self._growth * GROWTH ** min(max(1.0, passed / SAMPLE), MOST))
         elif self._busy < EASED:
             self._growth = max(1.0, self._growth / EASING)
         self.width = self._growth * _width(self._busy)
