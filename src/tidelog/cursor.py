@@ -96,6 +96,12 @@ class Cursor:
         """Another cursor over the same log, from its beginning."""
         return Cursor(self._store, self.log, batch=self.batch)
 
+    def beside(self) -> Cursor:
+        """Another cursor over the same log, from here, that will `hear` the same bell: what was lost was lost for both."""
+        other = self.again()
+        other.position, other._bell = self.position, self._bell
+        return other
+
     def move(self, position: int) -> None:
         """Read on behind `position`, wherever that is. Not while `next` is under way."""
         self.position = position

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from tests.parts import ENDED, PATIENCE, turns, until
-from tests.transports.test_crowd import ENVELOPE, KINDS, MANY, Many, many, text
+from tests.transports.test_crowd import ENVELOPE, KINDS, LOG, MANY, Many, many, text
 
+from tidelog.errors import Gone
 from tidelog.seams import BATCH_BYTES, Page, Window
 from tidelog.stores.memory import MemoryStore
 from tidelog.transports import crowd as crowds
@@ -133,3 +134,22 @@ async def test_a_leader_that_is_cancelled_while_it_waits_for_room(monkeypatch: p
     await until(lambda: crowd.open)
     assert not told
     await all_.gone()
+
+
+async def test_a_leader_hears_the_bell_of_those_whom_it_leads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that lost records before the leader first read has another bell from then on, which says nothing of it."""
+    free, plain = asyncio.Event(), Crowd._lead
+
+    async def late(crowd: Crowd) -> None:
+        await free.wait()
+        await plain(crowd)
+
+    monkeypatch.setattr(Crowd, "_lead", late)
+    all_ = await many(DirectViewer)
+    bell = all_.store.changed(LOG)
+    all_.store._logs[LOG].bell = None
+    bell.lost = True
+    bell.ring()
+    free.set()
+    ends = await asyncio.wait_for(asyncio.gather(*all_.tasks, return_exceptions=True), PATIENCE)
+    assert all(isinstance(end, Gone) for end in ends)

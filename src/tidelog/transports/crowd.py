@@ -76,8 +76,7 @@ class Joining(Delivery):
 
     def _leader(self, crowd: Crowd) -> Leader:
         """One that reads on from here for the crowd."""
-        cursor = self._cursor.again()
-        cursor.move(crowd.position)
+        cursor = self._cursor.beside()
         cursor.batch = SLICE_BYTES // 2  # with what belongs around the records, too, it is a slice
         leader = Leader(
             cursor, self._dialect, type(self._framing)(0),
@@ -170,6 +169,7 @@ class Leader(DirectDelivery):
     async def _resume(self) -> None:
         """They have had their first frames."""
         self._framed = True
+        self._cursor.hear()
 
     def _put_now(self, record: Record) -> bool:
         """At the next tick: to wait for what comes along costs each of many less than another write."""
