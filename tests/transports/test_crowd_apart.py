@@ -13,7 +13,7 @@ from tidelog.errors import Gone
 from tidelog.seams import BATCH_BYTES, Page, Window
 from tidelog.stores.memory import MemoryStore
 from tidelog.transports import crowd as crowds
-from tidelog.transports.crowd import Crowd, DirectViewer, Joining
+from tidelog.transports.crowd import Crowd, DirectViewer, Joining, Leader
 from tidelog.transports.deliver import Delivery
 
 pytestmark = pytest.mark.anyio
@@ -153,3 +153,19 @@ async def test_a_leader_hears_the_bell_of_those_whom_it_leads(monkeypatch: pytes
     free.set()
     ends = await asyncio.wait_for(asyncio.gather(*all_.tasks, return_exceptions=True), PATIENCE)
     assert all(isinstance(end, Gone) for end in ends)
+
+
+async def test_a_leader_that_is_cancelled_before_it_has_begun_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, cancelled = Crowd.begin, list[bool]()
+
+    def begin(crowd: Crowd, leader: Leader) -> None:
+        plain(crowd, leader)
+        if not cancelled:
+            cancelled.append(crowd._task.cancel())
+
+    monkeypatch.setattr(Crowd, "begin", begin)
+    all_ = await many(DirectViewer)
+    assert cancelled
+    await all_.say(*text("a"))
+    await until(lambda: all(wire.words == "a" for wire in all_.wires))
+    await all_.gone()

@@ -227,6 +227,7 @@ class Crowd:
         """Serve those who join, by this one."""
         self._leader = leader
         self._task = self._loop.create_task(self._lead())
+        self._task.add_done_callback(self._dissolve)  # also where it is cancelled before it has begun
 
     @property
     def quiet(self) -> float:
@@ -310,10 +311,8 @@ class Crowd:
             pass  # each of them will learn it
         except Exception:
             log.exception("tidelog: a crowd of viewers lost its leader")
-        finally:
-            self._dissolve()
 
-    def _dissolve(self) -> None:
+    def _dissolve(self, _: object = None) -> None:
         if self._crowds.get(self._place) is self:
             del self._crowds[self._place]
         left = (*self._members, *self._newcomers)
