@@ -129,6 +129,21 @@ async def test_a_wake_while_it_reads_is_not_lost() -> None:
     assert await asyncio.wait_for(waiting, PATIENCE) == []
 
 
+async def test_what_was_read_before_it_was_moved_is_not_handed_out() -> None:
+    """Somebody has written to its viewer meanwhile: a crowd."""
+    store = Reading()
+    await store.start("me")
+    await store.open(LOG, b"", records=log_of())
+    for after in (1, 2):
+        await add(store, after)
+    cursor, store.gate = Cursor(store, LOG, 1), asyncio.Event()
+    waiting = asyncio.create_task(numbers(cursor, None))
+    await until(lambda: store.reads)
+    cursor.position = 2
+    store.gate.set()
+    assert await asyncio.wait_for(waiting, PATIENCE) == [3]
+
+
 @pytest.mark.parametrize("how", ["cancel", "error"])
 async def test_a_read_that_came_to_nothing_is_done_again(how: str) -> None:
     store = Reading()

@@ -129,14 +129,18 @@ class Cursor:
             raise Gone(code="cursor_ahead")
         self._waiter.woken = False
         window = self.window = self._windows(self.log) if self._windows is not None else None
+        before = self.position
         try:
-            if window is not None and self.position >= window.base:
-                page = window.page(self.position, self.batch)
+            if window is not None and before >= window.base:
+                page = window.page(before, self.batch)
             else:
-                page = await self._store.read(self.log, self.position, self.batch)
+                page = await self._store.read(self.log, before, self.batch)
         except BaseException:
             self._waiter.woken = True  # nothing is read: the next call begins with it
             raise
+        if self.position != before:  # it was moved meanwhile
+            self._waiter.woken = True
+            return ()
         self.ended, self.more = page.ended, page.more
         if page.more:
             self._waiter.woken = True

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from math import inf
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from tidelog.errors import Gone
 from tidelog.frame import Envelope
@@ -32,6 +33,8 @@ class Joining(Delivery):
 
     __slots__ = ()
 
+    stretch: ClassVar[float] = 1.0
+    """How many times as wide as they are asked for merge windows are in a crowd."""
     crowd: Crowd | None
 
     def _begin_to_wait(self) -> float | None:
@@ -84,6 +87,7 @@ class Joining(Delivery):
         )  # fmt: skip
         leader.crowd = crowd
         leader._next_at = self._next_at
+        leader._window *= self.stretch
         return leader
 
     def take(self, data: bytes, before: int, after: int) -> bool:
@@ -103,6 +107,8 @@ class Viewer(Joining):
     """Serves one viewer. What `Delivery` says holds. A crowd tells its task when to write, not before."""
 
     __slots__ = ()
+
+    stretch: ClassVar[float] = 1.3  # each write costs a task and the way through the application
 
     def take(self, data: bytes, before: int, after: int) -> bool:
         """Wake its task."""
@@ -226,7 +232,7 @@ class Crowd:
     def begin(self, leader: Leader) -> None:
         """Serve those who join, by this one."""
         self._leader = leader
-        self._task = self._loop.create_task(self._lead())
+        self._task = self._loop.create_task(self._lead(), context=Context())
         self._task.add_done_callback(self._dissolve)  # also where it is cancelled before it has begun
 
     @property
