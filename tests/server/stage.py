@@ -70,6 +70,13 @@ class Stage:
         """Wait until so many viewers have no request any more."""
         until(lambda: self.server.call(lambda: len(self._detached())) == count)
 
+    def rests(self, client: Client) -> None:
+        """Let the client watch an answer until it waits for more of it, without its request."""
+        client.ask("/chat")
+        client.expect("/chat")
+        client.until(b'"Hel"')
+        self.detached()
+
     def ahead(self) -> int:
         """Bytes that came behind the requests of those."""
         return self.server.call(lambda: sum(len(one._next) for one in self._detached()))

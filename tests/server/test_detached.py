@@ -168,10 +168,7 @@ def test_another_request_on_the_connection() -> None:
     with Stage(chat) as stage:
         with Client(stage.server) as client:
             for number in range(3):
-                client.ask("/chat")
-                client.expect("/chat")
-                client.until(b'"Hel"')
-                stage.detached()
+                stage.rests(client)
                 gate.open()
                 assert b"run.ended" in client.rest()
                 client.ask("/healthz", "*/*")
@@ -186,10 +183,7 @@ def test_another_request_on_the_connection() -> None:
 def test_a_request_that_comes_while_the_stream_goes_on() -> None:
     chat, gate = waiting("lo")
     with Stage(chat) as stage, Client(stage.server) as client:
-        client.ask("/chat")
-        client.expect("/chat")
-        client.until(b'"Hel"')
-        stage.detached()
+        stage.rests(client)
         client.socket.sendall(b"GET /hea")
         client.socket.sendall(b"lthz HTTP/1.1\r\nHost: x\r\n\r\nGET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
         until(lambda: stage.ahead() > 60)
@@ -220,10 +214,7 @@ def test_a_request_that_came_before_keeps_the_stream_where_it_was() -> None:
 def test_what_comes_meanwhile_is_bounded() -> None:
     chat, gate = waiting("lo")
     with Stage(chat) as stage, Client(stage.server) as client:
-        client.ask("/chat")
-        client.expect("/chat")
-        client.until(b'"Hel"')
-        stage.detached()
+        stage.rests(client)
         client.socket.settimeout(1.0)
         sent = 0
         with contextlib.suppress(TimeoutError):
@@ -241,10 +232,7 @@ def test_what_comes_meanwhile_is_bounded() -> None:
 def test_nonsense_behind_a_stream_is_refused_after_it() -> None:
     chat, gate = waiting("lo")
     with Stage(chat) as stage, Client(stage.server) as client:
-        client.ask("/chat")
-        client.expect("/chat")
-        client.until(b'"Hel"')
-        stage.detached()
+        stage.rests(client)
         client.socket.sendall(b"\0nonsense\r\n\r\n")
         gate.open()
         assert b"run.ended" in client.rest()
@@ -269,10 +257,7 @@ def test_an_idle_connection_is_closed_in_time() -> None:
     stage = Stage(chat)
     stage.serving._uvicorn.config.timeout_keep_alive = 1
     with stage, Client(stage.server) as client:
-        client.ask("/chat")
-        client.expect("/chat")
-        client.until(b'"Hel"')
-        stage.detached()
+        stage.rests(client)
         gate.open()
         client.rest()
         assert client.socket.recv(1) == b""
@@ -290,10 +275,7 @@ LEAVING: dict[str, Callable[[Client], None]] = {
 def test_a_client_that_leaves_while_it_waits(how: str) -> None:
     chat, _ = waiting("lo", on_leave=cancel_after(0))
     with Stage(chat) as stage, Client(stage.server) as client:
-        client.ask("/chat")
-        client.expect("/chat")
-        client.until(b'"Hel"')
-        stage.detached()
+        stage.rests(client)
         assert stage.viewers == 1
         LEAVING[how](client)
         chat.script.wait_closed()
@@ -321,10 +303,7 @@ def test_a_server_that_shuts_down_keeps_no_connection() -> None:
     chat, gate = waiting("lo")
     with Stage(chat) as stage:
         with Client(stage.server) as client:
-            client.ask("/chat")
-            client.expect("/chat")
-            client.until(b'"Hel"')
-            stage.detached()
+            stage.rests(client)
             stage.server.call(lambda: [one.shutdown() for one in tuple(stage.state.connections)])
             gate.open()
             assert b"run.ended" in client.rest()
