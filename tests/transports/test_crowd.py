@@ -19,6 +19,7 @@ from tidelog.frame import Envelope
 from tidelog.granularity import Granularity
 from tidelog.log import Lease, Record, run_log
 from tidelog.stores.memory import MemoryStore
+from tidelog.transports import crowd as crowds
 from tidelog.transports.crowd import AT_ONCE, FEWEST, Crowd, DirectViewer, Viewer
 from tidelog.transports.deliver import SLICE_BYTES, Delivery, Pacing
 from tidelog.turn import Turn
@@ -276,13 +277,57 @@ async def test_it_beats_for_all_of_them(kind: type[Delivery]) -> None:
     await all_.gone()
 
 
+class Kept(Wire):
+    """Keeps the very bytes that it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[bytes] = []
+
+    def put(self, data: bytes) -> None:
+        self.given.append(data)
+        super().put(data)
+
+    async def write(self, data: bytes) -> None:
+        self.given.append(data)
+        await super().write(data)
+
+
 @KINDS
-async def test_what_is_too_large_for_a_slice_each_takes_alone(kind: type[Delivery]) -> None:
-    all_ = await many(kind)
-    await all_.say(*text("x" * (2 * SLICE_BYTES)))
-    await until(lambda: all(len(wire.words) == 2 * SLICE_BYTES for wire in all_.wires))
-    await all_.say(*text("y"), apart=1.0)
-    await until(lambda: all(wire.words.endswith("xy") for wire in all_.wires))
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_frame_that_is_larger_than_a_slice_is_made_once_for_all(kind: type[Delivery], ended: bool) -> None:
+    """It is one write however large it is (spec §5.1), so what many hold of it must be the same bytes."""
+    all_ = await many(kind, wire=Kept)
+    await all_.say(*text("a"))
+    await until(lambda: all(wire.words == "a" for wire in all_.wires))
+    members = all_.wires[FEWEST:]
+    large = Record(3, 2000.0, e.encode(e.Data(data="x" * (2 * SLICE_BYTES))))
+    more = [Record(4, 2000.0, e.encode(ENDED))] if ended else []
+    await all_.store.append(LOG, 2, [large, *more], Lease("me"), ended=ended)
+    await until(lambda: all(3 in wire.seqs for wire in all_.wires))
+    given = [data for wire in members if isinstance(wire, Kept) for data in wire.given if len(data) > SLICE_BYTES]
+    assert len(given) == len(members)
+    assert len({id(data) for data in given}) <= 2, "the last may be alone at the bell while the others gather"
+    await all_.gone()
+
+
+async def test_what_is_more_than_a_slice_goes_to_all_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is full after the first goes alone from there; the others stay."""
+    all_ = await many(DirectViewer)
+    await all_.say(*text("a"))
+    await until(lambda: all(wire.words == "a" for wire in all_.wires))
+    await all_.gathered()
+    monkeypatch.setattr(crowds, "SLICE_BYTES", 256)
+    monkeypatch.setattr(all_.crowd, "open", False)  # while it is written to: what comes goes by its task
+    for seq in range(3, 67):
+        await all_.store.append(LOG, seq - 1, [Record(seq, 2000.0, e.encode(e.Data(data=seq)))], Lease("me"))
+    await turns()
+    leading, all_.seq = all_.crowd, 66
+    leading._write_some()
+    await until(lambda: all(wire.seqs == list(range(1, 67)) for wire in all_.wires))
+    assert all_.crowd is leading
+    assert leading._members
+    assert max(len(data) for one in leading._members for data in one._direct.writes[2:]) <= 256  # type: ignore[attr-defined]
     await all_.gone()
 
 

@@ -185,21 +185,28 @@ class Leader(DirectDelivery):
         self._hold(record)
         return True
 
-    async def _beat(self) -> None:
-        await self._out(self._framing.heartbeat)
+    _beat = Delivery._beat
+    """By `Crowd.write`: there is no other way to all of them."""
 
     async def _send(self, records: Sequence[Record]) -> None:
         """What cannot go the short way: behind a pause, before the end, in pages."""
         await self.crowd.room()
         if not self._cursor.more:
             records = [*records, *await self._cursor.next(0)]  # what came meanwhile
+        next_at = self._after(records[-1].at)
+        await self._say_plain(records)
+        self._next_at = next_at
+
+    async def _say_plain(self, records: Sequence[Record]) -> bool:
+        """Slice by slice: who does not take one at once goes alone, and holds no more of it."""
+        await self.crowd.room()
         data = self._bytes(records)
-        if len(data) > SLICE_BYTES:
-            self.leave()  # who takes it slowly must not hold it whole: each goes on alone
-            return
+        if len(data) > SLICE_BYTES and len(records) > 1:
+            return await self._say_halves(records)
         self.crowd.put(data)
         self._spoke_at = self._loop.time()
-        self._gone(records[-1].seq, self._after(records[-1].at))
+        self._gone(records[-1].seq, self._next_at)
+        return True
 
     def _gone(self, position: int, next_at: float) -> None:
         super()._gone(position, next_at)

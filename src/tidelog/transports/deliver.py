@@ -25,7 +25,7 @@ SEND_TIMEOUT: Final = 30.0
 FAREWELL_TIMEOUT: Final = 0.5
 """Seconds that a viewer which is sent away has to take what is on its way."""
 SLICE_BYTES: Final = 16 * 1024
-"""The most that one write hands to the socket."""
+"""The most that one write hands to the socket, but for a frame that is larger: a frame is one write."""
 
 REST: Final = 0.05
 """Seconds without a record after which a viewer counts as one that waits: short answers are over by then."""
@@ -348,11 +348,17 @@ class Delivery:
 
     async def _say_plain(self, records: Sequence[Record]) -> bool:
         data = self._bytes(records) if records else b""
-        if len(data) > SLICE_BYTES:
-            return await self._say(self._frames(records))
+        if len(data) > SLICE_BYTES and len(records) > 1:
+            return await self._say_halves(records)
         if data:
             await self._out(data)
         return bool(data)
+
+    async def _say_halves(self, records: Sequence[Record]) -> bool:
+        """What is too much for one write. Who stands at the same place halves alike, and shares the bytes."""
+        middle = len(records) // 2
+        first = await self._say_plain(records[:middle])
+        return await self._say_plain(records[middle:]) or first
 
     async def _out(self, data: bytes) -> None:
         limit = FAREWELL_TIMEOUT if self._how == "sent_away" else self._pacing.send_timeout

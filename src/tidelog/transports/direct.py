@@ -88,8 +88,10 @@ class DirectDelivery(Delivery):
         """What a viewer that is behind is told, in the same bytes as others: the task waits only where the socket is full."""
         direct = self._direct
         data = self._bytes(records) if records and direct.ready(self._sent) else b""
-        if not data or len(data) > SLICE_BYTES:
+        if not data:
             return await self._say(self._frames(records))
+        if len(data) > SLICE_BYTES and len(records) > 1:
+            return await self._say_halves(records)
         direct.put(data)
         if not direct.open:
             await self._out(b"")  # returns once there is room
