@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from tests.parts import ENDED, PATIENCE, turns, until
-from tests.transports.test_crowd import ENVELOPE, KINDS, LOG, MANY, Many, many, text
+from tests.transports.test_crowd import ENVELOPE, KINDS, LOG, MANY, Many, Wire, many, text
 
 from tidelog.errors import Gone
 from tidelog.seams import BATCH_BYTES, Page, Window
 from tidelog.stores.memory import MemoryStore
 from tidelog.transports import crowd as crowds
-from tidelog.transports.crowd import Crowd, DirectViewer, Joining, Leader
+from tidelog.transports.crowd import FEWEST, Crowd, DirectViewer, Joining, Leader, Viewer
 from tidelog.transports.deliver import Delivery
 
 pytestmark = pytest.mark.anyio
@@ -169,3 +169,29 @@ async def test_a_leader_that_is_cancelled_before_it_has_begun_holds_nobody(monke
     await all_.say(*text("a"))
     await until(lambda: all(wire.words == "a" for wire in all_.wires))
     await all_.gone()
+
+
+class Layered(Wire):
+    """Has layers in front of it: each write takes turns of the loop."""
+
+    async def write(self, data: bytes) -> None:
+        await turns(3)
+        await super().write(data)
+
+
+async def test_a_crowd_that_is_busy_with_a_record_waits_for_the_next_as_the_same() -> None:
+    """Behind `@app.middleware("http")` all of them write at a time, and nobody waits: each record founded another crowd."""
+    all_ = await many(Viewer, wire=Layered)
+    await all_.say(*text("a"))
+    await until(lambda: all(wire.words == "a" for wire in all_.wires))
+    await all_.gathered()
+    crowd = all_.crowd
+    for word in "bcdef":
+        await all_.say(*text(word), apart=1.0)
+        await until(lambda word=word: all(wire.words.endswith(word) for wire in all_.wires))  # type: ignore[misc]
+    assert all_.crowd is crowd
+    assert len(crowd._members) + len(crowd._newcomers) + len(crowd._excused) >= FEWEST
+    await all_.gone()
+    assert not all_.turn.crowds
+    await until(crowd._task.done)
+    assert not crowd._excused

@@ -48,10 +48,16 @@ class Joining(Delivery):
     def _stop_waiting(self) -> None:
         crowd, self.crowd = self.crowd, None
         if crowd is not None:
-            crowd.part(self)
+            crowd.excuse(self)
             self._cursor.hear()
             self._has_left(crowd)
         super()._stop_waiting()
+
+    def _close(self) -> None:
+        crowd: Crowd | None = self._turn.crowds.get(self._place)
+        if crowd is not None:
+            crowd.part(self)
+        super()._close()
 
     def _has_left(self, crowd: Crowd) -> None:
         """Go on as one that was served by this crowd."""
@@ -61,7 +67,7 @@ class Joining(Delivery):
         cursor, window, turn = self._cursor, self._cursor.window, self._turn
         if cursor.alone or window is None or window.ended or not cursor.current or not self._can_join():
             return None
-        place = (cursor.bell, self._alike, self._window, self._pacing.heartbeat)
+        place = self._place
         crowd: Crowd | None = turn.crowds.get(place)
         if crowd is not None:
             return crowd if cursor.position >= crowd.position else None
@@ -71,6 +77,11 @@ class Joining(Delivery):
         crowd = turn.crowds[place] = Crowd(place, turn.crowds, envelope, cursor.position)
         crowd.begin(self._leader(crowd))
         return crowd
+
+    @property
+    def _place(self) -> tuple[object, object, float, float]:
+        """Where those stand who are told the same."""
+        return self._cursor.bell, self._alike, self._window, self._pacing.heartbeat
 
     def _can_join(self) -> bool:
         """Whether it is told what is stored as it is, and nothing else."""
@@ -227,6 +238,7 @@ class Crowd:
         self._crowds = crowds
         self._members: dict[Joining, None] = {}
         self._newcomers: dict[Joining, None] = {}
+        self._excused: set[Joining] = set()
         self._data = b""
         self._step = position, position
         """From where to where the members are being brought."""
@@ -248,14 +260,22 @@ class Crowd:
         return self._leader.quiet
 
     def join(self, member: Joining) -> None:
-        """Serve this one too, until it parts."""
+        """Serve this one too, until it is excused or parts."""
+        self._excused.discard(member)
         (self._members if member.position == self.position else self._newcomers)[member] = None
 
-    def part(self, member: Joining) -> None:
-        """Serve it no more."""
+    def excuse(self, member: Joining) -> None:
+        """Tell it nothing for now: it has something to do, and is expected back."""
         self._members.pop(member, None)
         self._newcomers.pop(member, None)
-        if not self._members and not self._newcomers:
+        self._excused.add(member)
+
+    def part(self, member: Joining) -> None:
+        """Serve it no more. With the last one the crowd is over, not before: all may be busy with what they were told."""
+        self._members.pop(member, None)
+        self._newcomers.pop(member, None)
+        self._excused.discard(member)
+        if not self._members and not self._newcomers and not self._excused:
             self._dissolve()
             self._leader.leave()
 
@@ -331,5 +351,6 @@ class Crowd:
         left = (*self._members, *self._newcomers)
         self._members.clear()  # a pass that is under way tells them nothing more: they read for themselves
         self._newcomers.clear()
+        self._excused.clear()
         for member in left:
             member.go_alone()
