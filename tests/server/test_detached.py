@@ -324,6 +324,30 @@ def test_tasks_that_are_cancelled_give_everything_back() -> None:
         stage.empty()
 
 
+def test_a_task_that_is_cancelled_before_its_first_step_gives_everything_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = detached.Detached.run
+
+    def cancelled(self: detached.Detached, viewer: Any, context: Any) -> None:
+        before = set(self._server.tasks)
+        plain(self, viewer, context)
+        (task,) = self._server.tasks - before
+        task.cancel()
+
+    monkeypatch.setattr(detached.Detached, "run", cancelled)
+    traced = Traced()
+    chat, _ = waiting(tide=traced.tide(), on_leave=cancel_after(0))
+    with Stage(chat) as stage:
+        with stage.server.watch("/chat") as viewer:
+            viewer.rest()
+            assert not viewer.complete
+            bell = stage.server.call(lambda: chat.tide.runner.store.changed(f"run/{viewer.run}"))
+        stage.empty()
+        chat.script.wait_closed()
+        until(lambda: traced.named("tidelog.view"))
+        assert bell.count == 0
+        assert chat.tide.runner.turn._in == 0
+
+
 def test_an_error_breaks_off_and_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     plain = Lines.verbatim
 

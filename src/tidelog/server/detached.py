@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -37,12 +37,22 @@ class Nowhere(asyncio.Transport):
 NOWHERE: Final = Nowhere()
 
 
+class Viewer(Protocol):
+    """Whoever is served on such a connection."""
+
+    async def serve(self) -> None:
+        """Until the end."""
+
+    def give_back(self) -> None:
+        """Hold nothing any more, whether `serve` has ever begun or not."""
+
+
 class Detached(asyncio.Protocol):
     """One viewer's connection, behind its request: implements `direct.Direct`, and can be cut."""
 
     __slots__ = (
         "_app_state", "_broken", "_config", "_full", "_gone", "_keep_alive", "_next", "_over", "_room", "_server", "_timer",
-        "open", "put", "transport",
+        "_viewer", "open", "put", "transport",
     )  # fmt: skip
 
     envelope = CHUNK
@@ -64,12 +74,14 @@ class Detached(asyncio.Protocol):
         self._next = b""
         """What came meanwhile: the next request, most likely."""
         self._timer: asyncio.TimerHandle | None = None
+        self._viewer: Viewer | None = None
         self._server.connections.add(self)  # type: ignore[arg-type]
         self.transport.set_protocol(self)
 
-    def run(self, work: Coroutine[Any, Any, None], context: Context) -> None:
-        """Serve the viewer in a task of its own, for which the server waits as it does for a request's."""
-        task = asyncio.get_running_loop().create_task(work, context=context)
+    def run(self, viewer: Viewer, context: Context) -> None:
+        """Serve it in a task of its own, for which the server waits as it does for a request's."""
+        self._viewer = viewer
+        task = asyncio.get_running_loop().create_task(viewer.serve(), context=context)
         self._server.tasks.add(task)
         task.add_done_callback(self._done, context=context)
 
@@ -179,3 +191,6 @@ class Detached(asyncio.Protocol):
             log.error("Exception in ASGI application\n", exc_info=error)
         if not self._over:
             self.transport.close()
+        viewer, self._viewer = self._viewer, None
+        if viewer is not None:
+            viewer.give_back()

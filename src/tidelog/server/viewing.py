@@ -88,8 +88,14 @@ class Viewing:
         assert isinstance(self._delivery, DirectDelivery), "so is whoever has a connection"
         self._delivery.move(detached, detached.write)
         self._stay, self._watched = self._stay.moved(), self._watched.moved()
-        detached.run(self.serve(), Context())
+        detached.run(self, Context())
         return True
+
+    def give_back(self) -> None:
+        """Hold nothing any more: at its end `serve` has seen to that, but not where its task was cancelled before it began."""
+        self._delivery.close()
+        with self._stay, self._watched:
+            pass
 
     async def _farewell(self, how: How | Literal["dropped"]) -> None:
         if how == "left":

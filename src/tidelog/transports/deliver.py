@@ -157,6 +157,11 @@ class Delivery:
                 self._close()
         return self._how or "left"
 
+    def close(self) -> None:
+        """Hold nothing any more: where `run` has returned "resting", and nobody runs it again."""
+        if self._task is None and self._cursor.bell is not None:
+            self._close()
+
     def leave(self) -> None:
         """The viewer has gone."""
         self._stop("left")
