@@ -13,12 +13,14 @@ from tidelog import events as e
 from tidelog import registry
 from tidelog.asking import head_of
 from tidelog.cursor import Cursor
-from tidelog.errors import Gone
+from tidelog.errors import Gone, Unavailable
 from tidelog.frame import Frame
 from tidelog.granularity import Granularity
 from tidelog.limits import Limits
 from tidelog.log import Lease, Record, run_log
+from tidelog.seams import BATCH_BYTES, Page, Window
 from tidelog.stores.memory import MemoryStore
+from tidelog.transports import deliver
 from tidelog.transports.deliver import SLICE_BYTES, Delivery, Pacing
 
 pytestmark = pytest.mark.anyio
@@ -142,6 +144,48 @@ async def test_the_first_delta_goes_at_once_and_the_next_are_merged() -> None:
     assert "".join(frame["text"] for frame in deltas) == "12345678"
     assert len(deltas) <= 3
     assert deltas[-1]["from"] + len(deltas[-1]["text"]) - 1 == deltas[-1]["seq"] == 9
+
+
+class Elsewhere(MemoryStore):
+    """Keeps the end of no log in memory; `away`: it cannot be reached."""
+
+    away = False
+
+    def window(self, log: str) -> Window | None:
+        return None
+
+    async def read(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page:
+        if self.away:
+            raise Unavailable("away")
+        return await super().read(log, after, limit)
+
+
+async def test_what_was_read_before_the_store_went_away_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held for the merge window was taken from the cursor: nobody reads it again."""
+    monkeypatch.setattr("tests.transports.test_deliver.MemoryStore", Elsewhere)
+    monkeypatch.setattr(deliver, "STORE_AGAIN", 0.01)
+    store, socket = await opened(e.TextDelta(text="a")), Socket()
+    assert isinstance(store, Elsewhere)
+    served = delivery(store, socket, pacing=Pacing(Granularity(0.2)))
+    task = asyncio.create_task(served.run())
+    await until(lambda: '"a"' in socket.text)
+    at = served._next_at - 0.2
+
+    async def say(seq: int, event: e.Event) -> None:
+        await store.append(run_log("r"), seq - 1, [Record(seq, at, e.encode(event))], Lease("me"), ended=event is ENDED)
+        await turns()
+
+    await say(3, e.TextDelta(text="b"))
+    store.away = True
+    await say(4, e.TextDelta(text="c"))
+    await until(lambda: '"b"' in socket.text or task.done())
+    assert not task.done()
+    store.away = False
+    await say(5, ENDED)
+    assert await asyncio.wait_for(task, PATIENCE) == "ended"
+    assert [line[4:] for line in socket.text.splitlines() if line.startswith("id: ")] == [
+        f"r.1.{seq}" for seq in range(1, 6)
+    ]
 
 
 async def test_lockstep_keeps_the_source_near_its_slowest_viewer() -> None:

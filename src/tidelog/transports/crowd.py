@@ -203,7 +203,7 @@ class Leader(DirectDelivery):
         """What cannot go the short way: behind a pause, before the end, in pages."""
         await self.crowd.room()
         if not self._cursor.more:
-            records = [*records, *await self._cursor.next(0)]  # what came meanwhile
+            records = [*records, *await self._meanwhile()]
         next_at = self._after(records[-1].at)
         await self._say_plain(records)
         self._next_at = next_at

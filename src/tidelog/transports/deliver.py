@@ -244,7 +244,14 @@ class Delivery:
             return records  # a viewer that catches up does not wait for more to come
         self._ripe = True
         await asyncio.sleep(min(wait, self._window * self._turn.width))
-        return [*records, *await self._cursor.next(0)]
+        return [*records, *await self._meanwhile()]
+
+    async def _meanwhile(self) -> Sequence[Record]:
+        """What has come since, for who has records to tell: these are read, and will not be read again."""
+        try:
+            return await self._cursor.next(0)
+        except Unavailable:
+            return ()
 
     def _begin_to_wait(self) -> float | None:
         """Be there for what is stored; for how many seconds, None without a limit."""
