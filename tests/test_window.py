@@ -46,18 +46,6 @@ def test_it_stays_within_its_bounds_whatever_the_size_of_records(size: int) -> N
         assert window.records, "the last one stays"
 
 
-def test_what_begins_anew_shows_nothing_of_before() -> None:
-    window = LogWindow(0, records(1000, 100))
-    first = window.page(0, 4096)
-    assert first.more and window.page(10, 200_000).records
-    window.restart(0)
-    assert not window.page(0, 4096).records
-    window.records += [Record(seq, 0.0, b"new", 2) for seq in range(1, 1001)]
-    window.stored = 1000
-    assert {record.epoch for limit in (4096, 200_000) for record in window.page(0, limit).records} == {2}
-    assert {record.epoch for record in window.page(10, 200_000).records} == {2}
-
-
 def test_it_lets_go_of_nothing_that_is_still_needed() -> None:
     window = LogWindow(0, records(1000, 1000))
     size = window.shrink(1_000_000, 100)

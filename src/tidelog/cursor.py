@@ -14,7 +14,8 @@ class Cursor:
     """Reads one log from `position` on. One task uses it at a time.
 
     `position` is the last record handed out; `ended` tells that there will never be another, `more` that there was more to read
-    at once. `window` is the end of the log in memory, if this process has it: who reads there goes on by moving `position`.
+    at once. `window` is the end of the log in memory, if this process has it and `position` is there: who reads there goes on by
+    moving `position`.
     `rung` is called at each ring; set it before the first `next` to be called instead of `ring`, which ends the wait of `next`.
     """
 
@@ -128,12 +129,14 @@ class Cursor:
         elif self._bell.lost:
             raise Gone(code="cursor_ahead")
         self._waiter.woken = False
-        window = self.window = self._windows(self.log) if self._windows is not None else None
+        window = self._windows(self.log) if self._windows is not None else None
         before = self.position
         try:
             if window is not None and before >= window.base:
+                self.window = window
                 page = window.page(before, self.batch)
             else:
+                self.window = None  # who is rung meanwhile finds nothing there that is next
                 page = await self._store.read(self.log, before, self.batch)
         except BaseException:
             self._waiter.woken = True  # nothing is read: the next call begins with it
@@ -146,6 +149,8 @@ class Cursor:
             self._waiter.woken = True
         if page.records:
             self.position = page.records[-1].seq
+            if window is not None and self.position >= window.base:
+                self.window = window
         return page.records
 
 

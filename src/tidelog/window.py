@@ -52,14 +52,6 @@ class LogWindow:
             self._page, self._place = self._cut(after, limit), place
         return self._page
 
-    def restart(self, at: int) -> None:
-        """Begin anew behind this record: what was read before may not stand any more."""
-        self.base = self.stored = self.look_at = at
-        self.ended = False
-        self.records.clear()
-        self._cuts.clear()
-        self._page, self._place = Page((), False, False), (-1, 0, 0, False)
-
     def look(self, upto: int) -> None:
         """`shrink`, for stores that do not count bytes: once something is stored behind `look_at`."""
         self.shrink(sum([len(record.data) for record in self.records]), upto)

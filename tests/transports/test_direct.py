@@ -18,9 +18,11 @@ from tidelog.cursor import Cursor
 from tidelog.frame import Envelope
 from tidelog.granularity import Granularity
 from tidelog.log import Lease, Record, run_log
+from tidelog.seams import BATCH_BYTES, Page, Window
 from tidelog.stores.memory import MemoryStore
 from tidelog.transports.deliver import Pacing
 from tidelog.transports.direct import Direct, DirectDelivery
+from tidelog.window import LogWindow
 
 pytestmark = pytest.mark.anyio
 
@@ -265,3 +267,56 @@ def words_of(text: str) -> list[str]:
 
 def text_of(frames: list[dict[str, Any]], part: str) -> str:
     return "".join(frame["text"] for frame in frames if frame.get("part") == part)
+
+
+class Taken(MemoryStore):
+    """The end of its log in memory is `end`; a read waits for `gate`."""
+
+    end: LogWindow | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.reads = 0
+
+    def window(self, log: str) -> Window | None:
+        return self.end
+
+    async def read(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page:
+        self.reads += 1
+        await self.gate.wait()
+        return await super().read(log, after, limit)
+
+
+async def test_who_reads_from_the_store_is_shown_nothing_of_an_end_that_begins_behind_it() -> None:
+    """This process takes the log over while a viewer reads the record before: what gathers here is not stored yet."""
+    told = log_of(*[e.Data(data=number) for number in range(3)])
+    store, lease, socket = Taken(), Lease("me"), Fast(1)
+    await store.start("me")
+    await store.open(run_log("r"), b"", records=told[:1])
+    store.end = LogWindow(1)
+    viewer = Viewer(store, socket, Open(socket), window=0.0)
+    await turns()
+    store.end.records += told[1:2]
+    store.end.stored = 2
+    await store.append(run_log("r"), 1, told[1:2], lease)
+    await turns()
+    assert [frame["seq"] for frame in viewer.frames] == [1, 2]
+    store.end = LogWindow(3)
+    store.end.records += told[3:]
+    store.gate.clear()
+    reads = store.reads
+    await store.append(run_log("r"), 2, told[2:3], lease)
+    await until(lambda: store.reads > reads)
+    store.changed(run_log("r")).ring()
+    await turns()
+    assert [frame["seq"] for frame in viewer.frames] == [1, 2]
+    store.gate.set()
+    await until(lambda: viewer.delivery.position == 3)
+    store.end.stored = 4
+    store.changed(run_log("r")).ring()
+    await until(lambda: viewer.delivery.position == 4)
+    assert [frame["seq"] for frame in viewer.frames] == [1, 2, 3, 4]
+    viewer.delivery.leave()
+    await viewer.task

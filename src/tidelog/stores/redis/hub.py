@@ -38,13 +38,12 @@ class Stand(NamedTuple):
     lost_epoch: int = 0
 
 
-class Watch(LogWindow):
-    """The end of a log that is watched here, from where it stood when the watch began."""
+class Watch:
+    """A log that is watched here, from where it stood when the watch began."""
 
-    __slots__ = ("bell", "channel", "epoch", "fence", "heard", "late", "name", "reading", "ready", "stale")
+    __slots__ = ("bell", "channel", "end", "epoch", "fence", "late", "name", "reading", "ready", "stale")
 
     def __init__(self, name: str, channel: str, bell: Bell) -> None:
-        super().__init__(0)
         self.name = name
         self.channel = channel
         self.fence = ""
@@ -52,33 +51,31 @@ class Watch(LogWindow):
         self.bell = ref(bell)
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once its channel is heard."""
+        self.end: LogWindow | None = None
+        """The end of the log, once it is heard. Where that begins anew it is another one: whoever has the old one sees that."""
         self.epoch = 0
         """That of the last record that it has seen; 0 for none."""
-        self.heard = False
-        """Whether what it keeps is the end of the log."""
         self.late = False
         """Whether somebody has read without waiting any longer for that."""
         self.reading = False
         self.stale = False
 
-    def add(self, page: Page) -> None:
-        """What was read behind `stored`."""
-        self.records += page.records
-        self.stored = page.records[-1].seq if page.records else self.stored
+    def add(self, end: LogWindow, page: Page) -> None:
+        """What was read behind this end."""
+        end.records += page.records
+        end.stored = page.records[-1].seq if page.records else end.stored
         self.epoch = page.records[-1].epoch if page.records else self.epoch
-        self.ended = page.ended
-        if self.stored > self.look_at:
-            self.look(self.stored)
+        end.ended = page.ended
+        if end.stored > end.look_at:
+            end.look(end.stored - 1)  # the last record stays: who is rung looks for it here
 
     def begin(self, at: Stand) -> None:
         """The log stands here: what follows will be kept."""
-        self.restart(at.last)
-        self.epoch = at.epoch
-        self.heard = True
+        self.end, self.epoch = LogWindow(at.last), at.epoch
 
-    def outran(self, at: Stand) -> bool:
+    def outran(self, end: LogWindow, at: Stand) -> bool:
         """Whether it has seen records that the log has not any more."""
-        return self.stored > at.last or (self.epoch < at.lost_epoch and self.stored > at.lost)
+        return end.stored > at.last or (self.epoch < at.lost_epoch and end.stored > at.lost)
 
     def over(self) -> None:
         """Nobody watches any more: nobody is to wait until it is heard."""
@@ -152,10 +149,10 @@ class Hub:
         watch = self._watches.get(channel)
         return watch.bell() if watch is not None else None
 
-    def window(self, channel: str) -> Watch | None:
+    def window(self, channel: str) -> LogWindow | None:
         """The end of this log, if it is watched and heard."""
         watch = self._watches.get(channel)
-        return watch if watch is not None and watch.heard else None
+        return watch.end if watch is not None else None
 
     async def ready(self, channel: str) -> None:
         """Until the channel of a watched log is heard: what is read then misses nothing."""
@@ -246,21 +243,22 @@ class Hub:
         """The channel is heard, perhaps again: what came before is looked at now."""
         try:
             at = await self._stand(watch.name)
-            if watch.heard and not watch.epoch and watch.stored > at.last:
-                await self._mend(watch.name, watch.stored)
-                at = Stand(watch.stored)
+            end = watch.end
+            if end is not None and not watch.epoch and end.stored > at.last:
+                await self._mend(watch.name, end.stored)
+                at = Stand(end.stored)
         except StoreError:
             self._loop.call_later(AGAIN, self.look, watch.channel)
         else:
-            if not watch.heard:
+            if end is None:
                 watch.begin(at)
-            elif watch.outran(at):
+            elif watch.outran(end, at):
                 self.lose(watch.channel)
             else:
                 self._refresh(watch)
         if not watch.ready.done():
             watch.ready.set_result(None)
-            if not watch.late and not watch.stored:
+            if not watch.late and (watch.end is None or not watch.end.stored):
                 return  # nothing came before it was heard, and nobody has read
         watch.ring()
 
@@ -274,25 +272,25 @@ class Hub:
         try:
             while watch.stale:
                 watch.stale = False
-                if watch.heard:
-                    await self._read_on(watch)
+                if watch.end is not None:
+                    await self._read_on(watch, watch.end)
                 watch.ring()
         finally:
             watch.reading = False
 
-    async def _read_on(self, watch: Watch) -> None:
+    async def _read_on(self, watch: Watch, end: LogWindow) -> None:
         try:
-            page = await self._read(watch.name, watch.stored)
+            page = await self._read(watch.name, end.stored)
         except Gone:
-            watch.begin(Stand())
-            watch.heard = False  # who reads is told by Redis; a log of this name that comes later begins anew
+            watch.end = None  # who reads is told by Redis; a log of this name that comes later begins anew
             self._loop.call_later(AGAIN, self.look, watch.channel)
             return
         except StoreError as error:
             _log.warning("%s could not be read, will try again: %s", watch.name, error)
             self._loop.call_later(AGAIN, self.look, watch.channel)
             return
-        watch.add(page)
+        if watch.end is end:  # else it stands elsewhere by now
+            watch.add(end, page)
         watch.stale = watch.stale or page.more
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
