@@ -24,6 +24,7 @@ from tidelog.seams import BATCH_BYTES, Page, Store
 from tidelog.sources.iterators import Iterators
 from tidelog.sources.values import Values
 from tidelog.stores.memory import MemoryStore
+from tidelog.turn import Turn
 
 PATIENCE = 10.0
 """Seconds that a test waits for what must happen."""
@@ -168,13 +169,13 @@ async def launch(runner: Runner, work: Any, *, limits: Limits = Limits(), **more
     return launched.run
 
 
-async def bare_run(store: Store, limits: Limits = Limits()) -> Run:
+async def bare_run(store: Store, limits: Limits = Limits(), turn: Turn | None = None, **more: Any) -> Run:
     """A run that nobody has set to work."""
     await store.start("me")
     first = e.RunStarted(v=1, run="r", thread="t", message="m", attempt=1)
-    head = Head(run="r", thread="t", message="m", created=0.0)
+    head = Head(run="r", thread="t", message="m", created=0.0, **more)
     await store.open(run_log("r"), heads.encode(head), records=(Record(1, 0.0, e.encode(first)),))
-    return Run(store, head, Lease("me"), values=Values(), limits=limits, written=begun(first))
+    return Run(store, head, Lease("me"), values=Values(), limits=limits, written=begun(first), turn=turn)
 
 
 async def outcome(run: Run) -> e.Outcome:

@@ -49,7 +49,8 @@ def test_there_is_an_example_of_each() -> None:
 @pytest.mark.parametrize("text", ["", "a", "你", "\n\r\0\u2028", "\ud800", "\ud83d\ude00", '"\\'])
 @pytest.mark.parametrize("part", ["p1", 'od"d', "\udfff"])
 def test_the_short_way_for_text_writes_the_same(text: str, part: str) -> None:
-    assert e.delta_prefix(part) + e.encode_json(text) + b"}" == e.encode(e.TextDelta(part=part, text=text))
+    for delta in (e.TextDelta(part=part, text=text), e.ReasoningDelta(part=part, text=text)):
+        assert e.delta_prefix(delta) + e.encode_json(text) + b"}" == e.encode(delta)
 
 
 DEEP: Any = []

@@ -268,9 +268,10 @@ def encode(event: Event) -> bytes:
         raise InvalidEvent(f"{type(event).__name__} cannot be written as JSON: {error}") from error
 
 
-def delta_prefix(part: str) -> bytes:
-    """How every `text.delta` of this part begins, up to its text, behind which there is only a brace."""
-    return b'{"type":"text.delta","part":%b,"text":' % encode_json(part)
+def delta_prefix(delta: TextDelta | ReasoningDelta) -> bytes:
+    """How every delta of this kind and part begins, up to its text, behind which there is only a brace."""
+    kind = b"text" if type(delta) is TextDelta else b"reasoning"
+    return b'{"type":"%b.delta","part":%b,"text":' % (kind, encode_json(delta.part))
 
 
 def encode_json(value: Any) -> bytes:

@@ -54,6 +54,7 @@ class Live:
         self._closed = False
         self._rang: Callable[[], None] = self.hear
         bell.add(self._rang)
+        run.writer.turn.enter()
 
     @property
     def watched(self) -> bool:
@@ -83,6 +84,7 @@ class Live:
         """The run is done: hear nothing more, and make room for another."""
         self._closed = True
         self._claim.release()
+        self.run.writer.turn.leave()
         if self._bell is not None:
             self._bell.discard(self._rang)
             # A bell that nobody holds costs its store nothing, and this object may wait for the collector.

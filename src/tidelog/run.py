@@ -33,6 +33,7 @@ from tidelog.seams import RunTranslator, Store, Translator
 from tidelog.source import Opened as Opened
 from tidelog.source import Opener as Opener
 from tidelog.stitch import Stitch
+from tidelog.turn import Turn
 from tidelog.viewers import Viewers
 from tidelog.waiting import PARKED, Questions
 from tidelog.writer import Writer
@@ -55,7 +56,7 @@ class Run:
 
     def __init__(
         self, store: Store, head: Head, lease: Lease, *, values: RunTranslator, limits: Limits = Limits(),
-        written: Written, attempts: int = ATTEMPTS,
+        written: Written, attempts: int = ATTEMPTS, turn: Turn | None = None,
     ) -> None:  # fmt: skip
         self.id, self.thread = head.run, head.thread
         self.mode = head.mode
@@ -67,14 +68,14 @@ class Run:
         """Called when it is decided how the run ends."""
         self.viewers = Viewers()
         self.loop = asyncio.get_running_loop()
-        self.writer = self._writer = Writer(store, head, lease, written=written, limits=limits, moved=self._moved)
-        self.done = self._writer.done
-        self.clocks = self._clocks = Clocks(self.loop, limits, self._writer, over=self._late)
-        self._gate = Gate(self._writer, self.viewers, self._clocks, lockstep=limits.lockstep)
-        self.progress = Progressing(self.loop, self._writer.accept)
+        self.writer = Writer(store, head, lease, written=written, limits=limits, moved=self._moved, turn=turn)
+        self.done = self.writer.done
+        self.clocks = self._clocks = Clocks(self.loop, limits, self.writer, over=self._late)
+        self._gate = Gate(self.writer, self.viewers, self._clocks, lockstep=limits.lockstep)
+        self.progress = Progressing(self.loop, self.writer.accept)
         self._values = values
         over = partial(self._end, "timed_out", UNANSWERED)
-        self.questions = Questions(self._writer, self._clocks, asked=values.part, park=self.park, over=over)
+        self.questions = Questions(self.writer, self._clocks, asked=values.part, park=self.park, over=over)
         self._reason: tuple[e.Outcome | None, e.Error | None] | None = None
         """How it ends; PARKED: it does not."""
         self._attempts = Attempts(attempts)
@@ -92,22 +93,22 @@ class Run:
     @property
     def last(self) -> int:
         """The last record that was accepted, stored or not."""
-        return self._writer.last
+        return self.writer.last
 
     @property
     def outcome(self) -> e.Outcome | None:
         """How the run ended, or None while it lives."""
-        return self._reason[0] if self._writer.finished and self._reason else None
+        return self._reason[0] if self.writer.finished and self._reason else None
 
     @property
     def parked(self) -> bool:
         """Whether this process has left its log to whoever goes on with it."""
-        return self._writer.finished and self._reason is PARKED
+        return self.writer.finished and self._reason is PARKED
 
     @property
     def error(self) -> e.Error | None:
         """Why the run ended, or None while it lives and where it ended well."""
-        return self._reason[1] if self._writer.finished and self._reason else None
+        return self._reason[1] if self.writer.finished and self._reason else None
 
     @property
     def attempt(self) -> int:
@@ -118,7 +119,7 @@ class Run:
         """Pull the source to its end and store the ending. Raises nothing that the source raises."""
         self._task = asyncio.current_task()
         current.set(self)
-        self._writer.silent_until = self._writer.last
+        self.writer.silent_until = self.writer.last
         self._clocks.begin()
         raised: BaseException | None = None
         again = self._reason is None
@@ -151,7 +152,7 @@ class Run:
         """Accept this event before the source is opened. One that cannot be ends the run."""
         try:
             for each in self._values.feed(event):
-                self._writer.accept(each)
+                self.writer.accept(each)
         except TidelogError as error:
             self._fail(error)
 
@@ -160,12 +161,12 @@ class Run:
 
         Raises `InvalidEvent` for what the grammar forbids or after the end, `TooLarge` when far more is emitted than stored.
         """
-        if self._writer.pending_bytes > EMIT_BYTES:
+        if self.writer.pending_bytes > EMIT_BYTES:
             raise TooLarge("emit() is faster than the store; yield events instead.")
         if self._reason is not None:
             raise InvalidEvent("the run is ending")
         for event in self._values.feed(value):
-            self._writer.accept(event)
+            self.writer.accept(event)
 
     @property
     def paused(self) -> bool:
@@ -222,7 +223,7 @@ class Run:
     def _complete(self, translator: Translator) -> None:
         if self._reason is None:
             for event in translator.end():
-                self._writer.accept(event)
+                self.writer.accept(event)
             self._end("completed")
 
     async def _after(self, chunks: AsyncIterator[Any] | None, raised: BaseException | None) -> bool:
@@ -240,7 +241,7 @@ class Run:
 
     def _wait_before_next(self, error: Exception) -> float | None:
         """Seconds until the next attempt; None where there is none: the source has said something, or it would not help."""
-        if self._reason is not None or self._writer.last != self._writer.silent_until:
+        if self._reason is not None or self.writer.last != self.writer.silent_until:
             return None
         return self._attempts.next(unwrapped(error), left=self._clocks.left)
 
@@ -248,12 +249,12 @@ class Run:
         """Announce the next attempt and wait for it; whether it may begin. Stop and the limit of the whole run hold."""
         self._clocks.expect_nothing()
         try:
-            self._writer.silent_until = self._writer.last + 1  # set before it is heard
-            self._writer.accept(self._attempts.announced())
+            self.writer.silent_until = self.writer.last + 1  # set before it is heard
+            self.writer.accept(self._attempts.announced())
             self._pulling = self._reason is None  # else the log was lost just now
             await asyncio.sleep(wait if self._pulling else 0)
         except TooLarge as error:
-            self._writer.silent_until = self._writer.last
+            self.writer.silent_until = self.writer.last
             self._fail(error)
         except asyncio.CancelledError as cancelled:
             await self._take_back()
@@ -262,7 +263,7 @@ class Run:
         finally:
             self._pulling = False
         failed, self._attempts.failed = self._attempts.failed, None
-        if failed is not None and self._writer.last != self._writer.silent_until:
+        if failed is not None and self.writer.last != self.writer.silent_until:
             self._fail(failed)  # somebody emitted meanwhile, and another attempt would say it twice
         self._values.again()
         return self._reason is None
@@ -271,14 +272,14 @@ class Run:
         """The hot loop. Who ends the run while a chunk is taken cancels the next pull."""
         if self._reason is not None:
             return
-        writer, look_at = self._writer, self._look_at()
+        writer, look_at = self.writer, self._look_at()
         self._pulling = True
         try:
             async for chunk in chunks:
                 if self._reason is not None:
                     break  # a source may swallow its cancellation and go on
                 try:
-                    if writer.same_part and type(chunk) is str and chunk:
+                    if writer.follows and type(chunk) is str and chunk:
                         writer.more_text(chunk)
                     else:
                         self._translate(translator, chunk)
@@ -302,8 +303,8 @@ class Run:
     async def _look_around(self) -> bool:
         """Give way to the loop; hold the source while the gate is shut. True if the run ended meanwhile."""
         self._pulling = False
-        if self._writer.bytes > self._breath_at or self._silent > BREATH:
-            self._breath_at, self._silent = self._writer.bytes + BREATH_BYTES, 0
+        if self.writer.bytes > self._breath_at or self._silent > BREATH:
+            self._breath_at, self._silent = self.writer.bytes + BREATH_BYTES, 0
             await asyncio.sleep(0)
         await self._gate.passed()
         self._pulling = self._reason is None
@@ -335,15 +336,15 @@ class Run:
     def _translate(self, translator: Translator, chunk: Any) -> None:
         event = None
         for event in translator.feed(chunk):
-            self._writer.accept(event)
+            self.writer.accept(event)
         self._silent += 1
         self._clocks.heard = self.loop.time()
         if type(event) is e.TextDelta and type(chunk) is str and translator is self._values:
-            self._writer.same_part = e.delta_prefix(event.part)
+            self.writer.follows = True
 
     def _moved(self) -> None:
         """Something was stored, a viewer went on, or the log was lost: which is how the run ends, whatever was decided."""
-        if self._writer.lost is not None:
+        if self.writer.lost is not None:
             lost = e.Error.of("store_unavailable")
             if self._reason is None:
                 self._end("failed", lost)
@@ -357,7 +358,7 @@ class Run:
         if limits != "close_timeout":
             log.warning("run %s: over its %s", self.id, limits)
             self._end("timed_out", PAUSED_TOO_LONG if limits == "pause_limit" else e.Error.of("timed_out"))
-        elif not self._writer.finished:
+        elif not self.writer.finished:
             log.warning("run %s: its source does not close; ended without it", self.id)
             self._finish()
 
@@ -365,7 +366,7 @@ class Run:
         """Decide how the run ends, unless that is decided, and make the task see it."""
         if self._reason is None:
             self._conclude((outcome, error))
-        elif self._reason is PARKED and not self._writer.finished:
+        elif self._reason is PARKED and not self.writer.finished:
             self._reason = (outcome, error)
 
     def _conclude(self, reason: tuple[e.Outcome | None, e.Error | None]) -> None:
@@ -395,5 +396,5 @@ class Run:
             self._fail(self._attempts.failed)  # its source did not close, and nothing follows
         outcome, error = self._reason = self._reason or ("interrupted", e.Error.of("interrupted"))
         self.progress.close()
-        used = None if self._writer.finished else self._values.usage()
-        self._writer.finish(outcome, error, used) if outcome is not None else self._writer.leave(used)
+        used = None if self.writer.finished else self._values.usage()
+        self.writer.finish(outcome, error, used) if outcome is not None else self.writer.leave(used)

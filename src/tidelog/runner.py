@@ -246,7 +246,7 @@ class Runner:
             raise claim.refused
         run = Run(
             self.store, made, Lease(self.owner), values=Values(), limits=launch.limits,
-            written=begun(opened.first), attempts=launch.attempts,
+            written=begun(opened.first), attempts=launch.attempts, turn=self.turn,
         )  # fmt: skip
         run.questions.park_after = launch.park_after
         live = self._adopt(run, opened.bell, claim, launch.on_end)
@@ -286,7 +286,7 @@ class Runner:
         head, lease, written = again.taken
         run = Run(
             self.store, head, lease, values=Values(written.parts), limits=again.limits,
-            written=written, attempts=again.attempts,
+            written=written, attempts=again.attempts, turn=self.turn,
         )  # fmt: skip
         run.questions.park_after = again.park_after
         self._idle.clear()

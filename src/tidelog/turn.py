@@ -1,5 +1,5 @@
 """What deliveries do together: calls gathered into one callback of the loop, at once or at a tick; what they tell alike; and how
-wide windows are.
+wide windows are, theirs and those in which text gathers.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ SAMPLE: Final = 0.2
 CALM: Final = 0.1
 BUSY: Final = 0.3
 """The share of its time for which the loop works: up to CALM windows are as they are asked for, from BUSY on they are WIDEST."""
-WIDEST: Final = 1.75
+WIDEST: Final = 1.5
 """Times the window that is asked for."""
+GATHER: Final = 0.017
+"""Seconds, times the width, for which text gathers on a server that is not calm before it becomes a record."""
 FULL: Final = 0.95
 EASED: Final = 0.85
 """While the loop works for more than FULL of its time windows grow and grow, by GROWTH in each SAMPLE: late is better than
@@ -45,12 +47,14 @@ class Turn:
     """
 
     __slots__ = (
-        "_at", "_busy", "_calls", "_grows", "_growth", "_in", "_loop", "_spent", "_steady", "_ticks", "_timer", "crowds", "told",
-        "width",
+        "_at", "_busy", "_calls", "_grows", "_growth", "_in", "_loop", "_spent", "_steady", "_ticks", "_timer", "crowds",
+        "gather", "told", "width",
     )  # fmt: skip
 
     def __init__(self, *, grows: bool = True) -> None:
         self.width = 1.0
+        self.gather = 0.0
+        """Seconds for which text gathers before it is a record: none while the loop is calm."""
         self.told = Kept[bytes]()
         """What viewers were told, by place: made once for all who stand there, now or a little later."""
         self.crowds: dict[object, Any] = {}
@@ -101,7 +105,7 @@ class Turn:
         if not self._in and self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._busy, self._growth, self.width = 0.0, 1.0, 1.0
+            self._busy, self._growth, self.width, self.gather = 0.0, 1.0, 1.0, 0.0
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         at, spent = loop.time(), _wanted()
@@ -114,6 +118,7 @@ class Turn:
         elif self._busy < EASED:
             self._growth = max(1.0, self._growth / EASING)
         self.width = self._growth * _width(self._busy)
+        self.gather = GATHER * self.width if self.width > 1.0 else 0.0
         self._timer = loop.call_later(SAMPLE, self._look, loop)
 
     def _run(self) -> None:

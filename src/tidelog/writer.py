@@ -1,6 +1,7 @@
 """The writer of one log: checks events against the grammar and the limits, numbers them, and hands them to the store.
 
-Each event is handed over at once, and the store gathers: nothing waits here. Everything happens on the loop.
+Each event is handed over at once, and the store gathers. Only text may wait here, while the server has much to do: what follows
+text of the same part within a moment becomes one record with it. Everything happens on the loop.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from math import inf
 from time import monotonic, time
 from typing import Final
 
@@ -22,11 +24,17 @@ from tidelog.limits import Limits
 from tidelog.log import Lease, Record, run_log
 from tidelog.replay import Written
 from tidelog.seams import Store
+from tidelog.turn import Turn
 
 log = logging.getLogger("tidelog")
 
 PENDING_BYTES: Final = 256 * 1024
 """What may wait to be stored before the source is held."""
+GATHERED: Final = 16
+SHORT: Final = 128
+"""So many texts at most become one record, none of them longer than so many characters."""
+ROOM: Final = 6 * GATHERED * SHORT + 128
+"""Bytes that such a record may have, of characters that JSON escapes: nearer to a limit nothing gathers."""
 
 
 class HandedOver(Conflict):
@@ -36,18 +44,21 @@ class HandedOver(Conflict):
 class Writer:
     """Writes the log of `head` behind what is `written` in it. `moved` is called when the store has caught up, or lost the log.
 
-    `done` is resolved when the ending is stored, or cannot be: then `lost` tells why, and the ending is still owed.
+    `done` is resolved when the ending is stored, or cannot be: then `lost` tells why, and the ending is still owed. `turn` tells
+    whether text gathers. While the loop is calm each delta is a record of its own, and always under `lockstep` and of a producer,
+    whose events are counted.
     """
 
     __slots__ = (
-        "_ack", "_append", "_began", "_catching_up", "_check_at", "_earlier", "_epoch", "_grammar",
-        "_most_bytes", "_most_event", "_most_records", "_moved", "_name", "_zero", "at", "bytes", "done", "finished",
-        "head", "last", "lease", "lost", "same_part", "silent_until", "stored", "usage",
+        "_ack", "_append", "_began", "_catching_up", "_check_at", "_delta", "_earlier", "_epoch", "_gathered", "_grammar",
+        "_most_bytes", "_most_event", "_most_records", "_moved", "_name", "_prefix", "_room", "_zero", "at", "bytes", "done",
+        "finished", "follows", "head", "last", "lease", "lost", "silent_until", "stored", "turn", "usage",
     )  # fmt: skip
 
     def __init__(
-        self, store: Store, head: Head, lease: Lease, *, written: Written, limits: Limits, moved: Callable[[], None]
-    ) -> None:
+        self, store: Store, head: Head, lease: Lease, *,
+        written: Written, limits: Limits, moved: Callable[[], None], turn: Turn | None = None,
+    ) -> None:  # fmt: skip
         self.last = written.last
         """The last record that was accepted, stored or not."""
         self.silent_until = written.last
@@ -62,8 +73,14 @@ class Writer:
         self.finished = False
         self.lost: BaseException | None = None
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.same_part = b""
-        """How a delta of the open text part begins, while one follows the other; else empty."""
+        self.turn = turn or Turn()
+        self._delta: tuple[type[e.Event], str] | None = None
+        """The kind and the part of the last record, if that is a delta; then `_prefix` is how it begins, up to its text."""
+        self._prefix = b""
+        self._gathered: list[str] = []
+        """Text of that part that is no record yet."""
+        self.follows = False
+        """Whether the next text of a source that yields text would follow text of the same part."""
         self._append = store.append
         self.head = head
         """What the store was last given, or will be with the next change."""
@@ -83,6 +100,7 @@ class Writer:
         self._most_event = limits.max_event_bytes
         self._most_bytes = limits.max_run_bytes
         self._most_records = limits.max_run_records
+        self._room = ROOM if limits.lockstep is None and head.producer is None else inf
 
     @property
     def pending_bytes(self) -> int:
@@ -110,6 +128,7 @@ class Writer:
 
     def let_go(self) -> None:
         """Write no more, not even an ending: another process goes on. What was accepted is still stored."""
+        self._store_text()
         self._lose(HandedOver())
 
     def age(self) -> float:
@@ -118,40 +137,44 @@ class Writer:
 
     def accept(self, event: e.Event) -> None:
         """Add the event. Raises `InvalidEvent` or `TooLarge`, and adds nothing. After the end, events are passed over."""
-        if self.finished:
-            return
-        self.same_part = b""
-        data = e.encode(event)
-        self._check(len(data) if type(event) is not e.TextSnapshot else 0)
-        self._grammar.accept(event)
-        if type(event) is e.Usage:
-            self.usage = e.TokenUsage(event.input, event.output, event.source)
-        self._push(data)
+        if isinstance(event, (e.TextDelta, e.ReasoningDelta)):
+            delta = (type(event), event.part)
+            if delta == self._delta and type(event.text) is str:
+                self.more_text(event.text)
+            elif self._accept(event):
+                self._delta, self._prefix = delta, e.delta_prefix(event)
+        else:
+            self._accept(event)
 
     def more_text(self, text: str) -> None:
-        """Text after text of the same part, the hot path: there is nothing to decide, only to encode. Raises `TooLarge`."""
-        append = self._append  # a name of its own: to call what a slot holds takes a slow way
-        try:
-            data = b"".join((self.same_part, encode_plain(text), b"}"))
-        except UnicodeEncodeError:
-            data = b"".join((self.same_part, e.encode_json(text), b"}"))
-        total = self.bytes + len(data)
-        if total > self._check_at:
-            self._check(len(data))
-        if self.finished:
-            return
-        seq = self.last = self.last + 1
-        self.bytes = total
-        self.at = at = self._zero + monotonic()
-        ack = append(self._name, seq - 1, (Record(seq, at, data, self._epoch),), self.lease)
-        if ack is not self._ack:
-            self._begin(ack, total - len(data))
+        """Text after text of the same part, the hot path: there is nothing to decide. Raises `TooLarge`.
+
+        Text that comes sooner than it may go is expected to go on so: it waits for what comes within that time.
+        """
+        gathered = self._gathered
+        if gathered:
+            if len(gathered) < GATHERED and len(text) <= SHORT:
+                gathered.append(text)
+                return
+            self._store_text()
+        gather = self.turn.gather
+        if (
+            gather
+            and self._zero + monotonic() - self.at < gather
+            and self.bytes + self._room < self._check_at
+            and len(text) <= SHORT
+        ):
+            gathered.append(text)
+            self.turn.later(gather, self._store_text)
+        else:
+            self._add_text(text)
 
     def enter(self, state: e.RunningState, position: int | None = None, *, asked: int = 0) -> None:
         """The run is in another state from here on: told, and kept in its head, in one step. After the end, nothing happens.
 
         `asked`: the record of the control log that wished it. Raises `TooLarge`, and adds nothing.
         """
+        self._close_text()
         if self.finished:
             return
         event = e.RunState(state=state, position=position)
@@ -161,7 +184,6 @@ class Writer:
             self.head, state=state, position=position, asked=max(self.head.asked, asked)
         )
         self._grammar.accept(event)
-        self.same_part = b""
         if self.last == self.silent_until:
             self.silent_until += 1  # set before it is heard
         self._push(data, heads.encode(self.head))
@@ -171,6 +193,7 @@ class Writer:
 
         Raises `InvalidEvent` for what the grammar forbids and `TooLarge`, and adds nothing; `must`: no limit holds.
         """
+        self._close_text()
         if self.finished:
             return
         encoded = [e.encode(event) for event in events]
@@ -178,7 +201,7 @@ class Writer:
             self._check(sum(map(len, encoded)))
         for event in events:
             self._grammar.accept(event)
-        self.head, self.same_part = head, b""
+        self.head = head
         before, after = self.bytes, self.last
         records = [self._number(data) for data in encoded]
         ack = self._append(self._name, after, records, self.lease, heads.encode(head))
@@ -190,6 +213,7 @@ class Writer:
 
         `used`: what whoever goes on must know of the usage.
         """
+        self._store_text()
         if self.finished or self._ack is None:
             return
         if used is not None:
@@ -202,6 +226,7 @@ class Writer:
 
     def finish(self, outcome: e.Outcome, error: e.Error | None, used: e.Usage | None = None) -> None:
         """Store the ending in one batch: close what is open, then `run.ended`, with this usage if it is known. Happens once."""
+        self._store_text()
         if self.finished:
             return
         self.finished = True
@@ -218,6 +243,49 @@ class Writer:
             self._end(ack)
         else:
             ack.add_done_callback(self._end)
+
+    def _accept(self, event: e.Event) -> bool:
+        self._close_text()
+        if self.finished:
+            return False
+        data = e.encode(event)
+        self._check(len(data) if type(event) is not e.TextSnapshot else 0)
+        self._grammar.accept(event)
+        if type(event) is e.Usage:
+            self.usage = e.TokenUsage(event.input, event.output, event.source)
+        self._push(data)
+        return True
+
+    def _close_text(self) -> None:
+        """Something else follows the text."""
+        self._store_text()
+        self._delta, self.follows = None, False
+
+    def _store_text(self) -> None:
+        """What has gathered becomes a record."""
+        gathered = self._gathered
+        if gathered:
+            text = "".join(gathered)
+            gathered.clear()
+            self._add_text(text)
+
+    def _add_text(self, text: str) -> None:
+        append = self._append  # a name of its own: to call what a slot holds takes a slow way
+        try:
+            data = b"".join((self._prefix, encode_plain(text), b"}"))
+        except UnicodeEncodeError:
+            data = b"".join((self._prefix, e.encode_json(text), b"}"))
+        total = self.bytes + len(data)
+        if total > self._check_at:
+            self._check(len(data))
+        if self.finished:
+            return
+        seq = self.last = self.last + 1
+        self.bytes = total
+        self.at = at = self._zero + monotonic()
+        ack = append(self._name, seq - 1, (Record(seq, at, data, self._epoch),), self.lease)
+        if ack is not self._ack:
+            self._begin(ack, total - len(data))
 
     def _check(self, size: int) -> None:
         if size > self._most_event:
@@ -270,6 +338,7 @@ class Writer:
             log.log(level, "run %s: the log is lost to this process: %s", self.head.run, error)
         self.lost = error
         self.finished = True
+        self._gathered.clear()
         self.lease.lost = None
         moved, self._moved = self._moved, _nothing
         moved()
