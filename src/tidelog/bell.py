@@ -100,7 +100,7 @@ class Waiter:
         self.woken = False
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[None] | None = None
-        self._alarm = Alarm(self._loop, self._resume)
+        self._alarm = Alarm(self._loop, self.rouse)
 
     async def wait(self, timeout: float | None) -> bool:
         """Until `woken` is set (True) or `timeout` seconds have passed (False). None waits without limit."""
@@ -120,12 +120,13 @@ class Waiter:
     def wake(self) -> None:
         """End the wait, or the next one."""
         self.woken = True
-        self._resume()
+        self.rouse()
+
+    def rouse(self) -> None:
+        """End the wait as if its time were over. Without a wait nothing happens."""
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
 
     def close(self) -> None:
         """Forget the timer."""
         self._alarm.drop()
-
-    def _resume(self) -> None:
-        if self._future is not None and not self._future.done():
-            self._future.set_result(None)

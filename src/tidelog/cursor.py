@@ -81,6 +81,10 @@ class Cursor:
         """End the wait of `next`: there is something to read."""
         self._waiter.wake()
 
+    def rouse(self) -> None:
+        """End a `next` that waits: it returns nothing, and nothing was read."""
+        self._waiter.rouse()
+
     def deafen(self) -> None:
         """Hear no bell until `hear`, for whom somebody else reads: a wait is ended by `ring` and `wake` alone."""
         if self._bell is not None:

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from math import inf
 from typing import Any, ClassVar, Final
 
 from tidelog.errors import Gone
@@ -102,57 +101,14 @@ class Joining(Delivery):
         return leader
 
     def take(self, data: bytes, before: int, after: int) -> bool:
-        """What leads from one place to the other is there; False for one that cannot take it."""
-        raise NotImplementedError
-
-    def catch_up(self, upto: int) -> bool:
-        """`take` what this one has not yet."""
-        raise NotImplementedError
-
-    def go_alone(self) -> None:
-        """It is one of the crowd no more: there may be nothing to read, and yet it has to hear the bell again."""
-        self._cursor.wake()
-
-
-class Viewer(Joining):
-    """Serves one viewer. What `Delivery` says holds. A crowd tells its task when to write, not before."""
-
-    __slots__ = ()
-
-    stretch: ClassVar[float] = 1.3  # each write costs a task and the way through the application
-
-    def take(self, data: bytes, before: int, after: int) -> bool:
-        """Wake its task."""
-        if before == after:
-            self._spoke_at = -inf  # a heartbeat is due, which its task makes: it spoke a little later than the leader
-            self._cursor.wake()
-        else:
-            self._cursor.ring()
-        return True
-
-    def catch_up(self, upto: int) -> bool:
-        """Wake its task."""
-        self._cursor.ring()
-        return True
-
-    def _has_left(self, crowd: Crowd) -> None:
-        self._ripe = True  # the crowd has held back for it
-
-
-class DirectViewer(Joining, DirectDelivery):
-    """Serves one viewer. What `DirectDelivery` says holds. A crowd writes to its socket; its task sleeps meanwhile."""
-
-    __slots__ = ()
-
-    def take(self, data: bytes, before: int, after: int) -> bool:
-        """Write it, unless it has that already."""
-        cursor, direct = self._cursor, self._direct
+        """Write what leads from one place to the other, unless it is known already; False for one that cannot take it."""
+        cursor = self._cursor
         if cursor.position != before:
             return cursor.position == after
-        if not direct.open:
+        if not self._free():
             return False
         if data:
-            direct.put(data)
+            self._give(data)
         cursor.position = after
         return True
 
@@ -163,6 +119,68 @@ class DirectViewer(Joining, DirectDelivery):
             return False
         records = window.records[position - window.base : upto - window.base]
         return self.take(self._bytes(records) if records else b"", position, upto)
+
+    def _free(self) -> bool:
+        """Whether it can be given something to write."""
+        raise NotImplementedError
+
+    def _give(self, data: bytes) -> None:
+        """Write this."""
+        raise NotImplementedError
+
+    def go_alone(self) -> None:
+        """It is one of the crowd no more: there may be nothing to read, and yet it has to hear the bell again."""
+        self._cursor.wake()
+
+
+class Viewer(Joining):
+    """Serves one viewer. What `Delivery` says holds. A crowd gives its task what to write, and wakes it."""
+
+    __slots__ = ("_given",)
+
+    stretch: ClassVar[float] = 1.3  # each write costs a task and the way through the application
+
+    def __init__(self, *how: Any, **more: Any) -> None:
+        super().__init__(*how, **more)
+        self.crowd = None
+        self._given = b""
+        """What the crowd has given it to write. Meanwhile it is still one of the crowd."""
+
+    async def _next(self) -> Sequence[Record]:
+        records = await super()._next()
+        while self._given:
+            given, self._given = self._given, b""
+            await self._out(given)
+        return records
+
+    def _begin_to_wait(self) -> float | None:
+        return super()._begin_to_wait() if self.crowd is None else None
+
+    def _stop_waiting(self) -> None:
+        if not self._given or self.crowd is None or not self.crowd.serves(self):
+            super()._stop_waiting()
+
+    def _free(self) -> bool:
+        return not self._given and not self._writing
+
+    def _give(self, data: bytes) -> None:
+        self._given = data
+        self._cursor.rouse()
+
+    def _has_left(self, crowd: Crowd) -> None:
+        self._ripe = True  # the crowd has held back for it
+
+
+class DirectViewer(Joining, DirectDelivery):
+    """Serves one viewer. What `DirectDelivery` says holds. A crowd writes to its socket; its task sleeps meanwhile."""
+
+    __slots__ = ()
+
+    def _free(self) -> bool:
+        return self._direct.open
+
+    def _give(self, data: bytes) -> None:
+        self._direct.put(data)
 
     def _can_join(self) -> bool:
         return self._direct.ready(self._sent) and super()._can_join()
@@ -263,6 +281,10 @@ class Crowd:
         """Serve this one too, until it is excused or parts."""
         self._excused.discard(member)
         (self._members if member.position == self.position else self._newcomers)[member] = None
+
+    def serves(self, member: Joining) -> bool:
+        """Whether this one is told what comes next."""
+        return member in self._members or member in self._newcomers
 
     def excuse(self, member: Joining) -> None:
         """Tell it nothing for now: it has something to do, and is expected back."""
