@@ -1,7 +1,7 @@
-"""Runs short runs in a process of its own, deletes them, and tells what is left: `python -m tests.stores.short_runs URL RUNS`.
+"""Runs short runs in a process of its own and tells what is left: `python -m tests.stores.short_runs URL RUNS [keep]`.
 
-It says so in a line of JSON after the first few, so that what stays once is there, and at the end. After each it waits for a
-line, so that whoever asked can look at Redis.
+They are deleted, unless they are to be kept. It says so in a line of JSON after the first few, so that what stays once is there,
+after a tenth and at the end. After each it waits for a line, so that whoever asked can look at the store.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Final
 
 from tidelog import Tidelog, threads
 from tidelog.stores.redis import flow
+from tidelog.stores.sqlite import journal
 
 AT_ONCE: Final = 32
 WARM: Final = 200
@@ -32,17 +33,15 @@ async def source() -> AsyncIterator[str]:
     yield "and sweet"
 
 
-async def short(tide: Tidelog, runs: int) -> None:
+async def short(tide: Tidelog, runs: int, *, keep: bool) -> None:
     """So many, one after the other."""
     for _ in range(runs):
         run = await tide.start(source)
         assert await run.wait() == "completed"
+        if keep:
+            continue
         await tide.runner.drop(run.id)
         await threads.drop(tide.runner.store, run.thread, None)
-
-
-async def many(tide: Tidelog, runs: int) -> None:
-    await asyncio.gather(*(short(tide, runs // AT_ONCE) for _ in range(AT_ONCE)))
 
 
 def resident_kib() -> int:
@@ -50,10 +49,10 @@ def resident_kib() -> int:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
 
 
-async def tell(tide: Tidelog, runs: int) -> None:
+async def tell(tide: Tidelog, runs: int, *, keep: bool) -> None:
     """Do so many, and tell what is left; return once somebody has seen it."""
     begun = time.monotonic()
-    await many(tide, runs)
+    await asyncio.gather(*(short(tide, runs // AT_ONCE, keep=keep) for _ in range(AT_ONCE)))
     print(await level(runs, begun), flush=True)
     await asyncio.to_thread(sys.stdin.readline)
 
@@ -71,13 +70,13 @@ async def level(runs: int, begun: float) -> str:
     return json.dumps(found)
 
 
-async def main(url: str, runs: int) -> None:
-    flow.LINGER = LINGER  # type: ignore[misc]
+async def main(url: str, runs: int, *, keep: bool) -> None:
+    flow.LINGER = journal.LINGER = LINGER  # type: ignore[misc]
     tide = Tidelog(url)
-    await tell(tide, WARM)
-    await tell(tide, runs)
+    for part in (WARM, runs // 10, runs - runs // 10):
+        await tell(tide, part, keep=keep)
     await tide.aclose()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), keep=sys.argv[3:] == ["keep"]))
