@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.lasting import LASTING, lasting
 from tests.parts import PATIENCE, log_of, until
-from tests.redis_server import redis_server
 from tests.server.chat import make_tide
 from tests.server.test_work import Queue
 
@@ -44,13 +44,10 @@ async def asks() -> AsyncIterator[str]:
     yield await asking.ask("Well?", state={}, park_after=0.0)
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=LASTING)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/logs.db?beat=0.05"
-    else:
-        with redis_server() as found:
-            yield f"{found.url}?beat=0.05"
+    with lasting(request.param, tmp_path, beat=0.05) as found:
+        yield found
 
 
 class Process:

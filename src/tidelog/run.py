@@ -70,12 +70,12 @@ class Run:
         self.loop = asyncio.get_running_loop()
         self.writer = Writer(store, head, lease, written=written, limits=limits, moved=self._moved, turn=turn)
         self.done = self.writer.done
-        self.clocks = self._clocks = Clocks(self.loop, limits, self.writer, over=self._late)
-        self._gate = Gate(self.writer, self.viewers, self._clocks, lockstep=limits.lockstep)
+        self.clocks = Clocks(self.loop, limits, self.writer, over=self._late)
+        self._gate = Gate(self.writer, self.viewers, self.clocks, lockstep=limits.lockstep)
         self.progress = Progressing(self.loop, self.writer.accept)
         self._values = values
         over = partial(self._end, "timed_out", UNANSWERED)
-        self.questions = Questions(self.writer, self._clocks, asked=values.part, park=self.park, over=over)
+        self.questions = Questions(self.writer, self.clocks, asked=values.part, park=self.park, over=over)
         self._reason: tuple[e.Outcome | None, e.Error | None] | None = None
         """How it ends; PARKED: it does not."""
         self._attempts = Attempts(attempts)
@@ -120,7 +120,7 @@ class Run:
         self._task = asyncio.current_task()
         current.set(self)
         self.writer.silent_until = self.writer.last
-        self._clocks.begin()
+        self.clocks.begin()
         raised: BaseException | None = None
         again = self._reason is None
         try:
@@ -129,7 +129,7 @@ class Run:
                 try:
                     if self._gate.paused:
                         await self._gate.passed()
-                    self._clocks.expect_first()
+                    self.clocks.expect_first()
                     chunks, translator = self._open(opener)
                     await self._pull(chunks, translator)  # no deeper: each coroutine between costs every event
                     self._complete(translator)
@@ -139,7 +139,7 @@ class Run:
         finally:
             raised = None  # its traceback holds this frame
             self._finish()
-            self._clocks.drop()
+            self.clocks.drop()
             if self.failure is not None:
                 self.failure.__traceback__ = without(__file__, self.failure.__traceback__)
 
@@ -243,11 +243,11 @@ class Run:
         """Seconds until the next attempt; None where there is none: the source has said something, or it would not help."""
         if self._reason is not None or self.writer.last != self.writer.silent_until:
             return None
-        return self._attempts.next(unwrapped(error), left=self._clocks.left)
+        return self._attempts.next(unwrapped(error), left=self.clocks.left)
 
     async def _rest(self, wait: float) -> bool:
         """Announce the next attempt and wait for it; whether it may begin. Stop and the limit of the whole run hold."""
-        self._clocks.expect_nothing()
+        self.clocks.expect_nothing()
         try:
             self.writer.silent_until = self.writer.last + 1  # set before it is heard
             self.writer.accept(self._attempts.announced())
@@ -286,7 +286,7 @@ class Run:
                 except (InvalidEvent, TooLarge) as error:
                     self._pulling = False
                     self._fail(error)
-                    self._clocks.expect_close()
+                    self.clocks.expect_close()
                     await throw(chunks, error)
                     break  # the source has swallowed it
                 if writer.bytes > look_at or self._silent > BREATH:
@@ -312,7 +312,7 @@ class Run:
 
     async def _close(self, chunks: AsyncIterator[Any]) -> None:
         """Run the source's `finally` blocks. Bounded by `close_timeout`, after which `_late` ends the log without them."""
-        self._clocks.expect_close()
+        self.clocks.expect_close()
         await self._take_back()
         error = await close(chunks)
         if error is not None:
@@ -338,7 +338,7 @@ class Run:
         for event in translator.feed(chunk):
             self.writer.accept(event)
         self._silent += 1
-        self._clocks.heard = self.loop.time()
+        self.clocks.heard = self.loop.time()
         if type(event) is e.TextDelta and type(chunk) is str and translator is self._values:
             self.writer.follows = True
 
@@ -377,7 +377,7 @@ class Run:
         if self._pulling and self._task is not None:
             self._pulling = False
             self._cancelled = True
-            self._clocks.expect_close()
+            self.clocks.expect_close()
             self._task.cancel()
         self._moved()
 

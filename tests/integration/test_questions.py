@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 from tests.conftest import count
-from tests.redis_server import redis_server
+from tests.lasting import LASTING, lasting
 
 from tidelog.testing import Process, serve_process, transcript, watch
 
@@ -21,14 +21,10 @@ PATIENCE = 0.6
 LONG = 20.0
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=LASTING)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a store that outlives the processes."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/logs.db?beat=0.1"
-    else:
-        with redis_server() as server:
-            yield f"{server.url}?beat=0.1"
+    with lasting(request.param, tmp_path, beat=0.1) as found:
+        yield found
 
 
 def start(store: str) -> Process:
