@@ -13,15 +13,13 @@ from tests.parts import LateStore, bare_run, launch, legal, outcome, running, te
 from tidelog import asking, control, threads
 from tidelog import events as e
 from tidelog import head as heads
-from tidelog import live as live_module
 from tidelog.admission import Bounds
 from tidelog.asking import head_of
-from tidelog.errors import Gone, Mismatch, Refused, Unavailable
+from tidelog.errors import Gone, Mismatch, Refused
 from tidelog.head import Head
 from tidelog.limits import Limits
 from tidelog.log import control_log, run_log
 from tidelog.runner import Launch, Runner
-from tidelog.seams import BATCH_BYTES, Page
 from tidelog.sources.iterators import Iterators
 from tidelog.stores.memory import MemoryStore
 
@@ -181,95 +179,6 @@ async def test_stop_does_not_wait_for_ever() -> None:
     await bare_run(store)  # nobody works at it
     async with running(store) as runner:
         assert await asking.stop(runner.store, "r", patience=0.02) == "stopping"
-
-
-class Shaky(MemoryStore):
-    """A store whose control logs cannot be read `failures` times."""
-
-    failures = 0
-
-    async def read(self, log: str, after: int, limit: int = BATCH_BYTES) -> Page:
-        if log.startswith("control/") and self.failures:
-            self.failures -= 1
-            raise Unavailable
-        return await super().read(log, after, limit)
-
-
-async def test_a_stop_that_could_not_be_read_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_module, "RETRY_CONTROL", 0.01)
-    store = Shaky()
-    async with running(store) as runner:
-        run = await launch(runner, forever)
-        store.failures = 3
-        assert await asking.stop(runner.store, run.id) == "stopped"
-        assert not store.failures
-
-
-async def test_a_long_control_log_is_read_to_its_end() -> None:
-    """One page of it is 256 KB; what nobody knows is passed over."""
-    async with running() as runner:
-        run = await launch(runner, forever)
-        unknown = b'{"kind":"of a later version","x":"%b"}' % (b"x" * 1000)
-        for _ in range(300):
-            await runner.store.post(control_log(run.id), unknown)
-        assert await asking.stop(runner.store, run.id) == "stopped"
-
-
-async def test_an_ended_run_waits_at_no_bell() -> None:
-    """Its control log's bell, which lives as long as that log, must not keep it."""
-    async with running() as runner:
-        run = await launch(runner, forever)
-        bell = runner.store.changed(control_log(run.id))
-        await turns()
-        assert bell._waiting
-        await asking.stop(runner.store, run.id)
-        await until(lambda: not len(runner))
-        assert not bell._waiting
-
-
-# Leaving
-
-
-@pytest.mark.parametrize("where", ["here", "elsewhere"])
-async def test_cancel_after_counts_viewers_everywhere(where: str) -> None:
-    async with running() as runner:
-        run = await launch(runner, forever, cancel_after=0.05)
-        head = await head_of(runner.store, run.id)
-        other = Runner(runner.store)  # as another process would
-        watcher = runner if where == "here" else other
-        first, second = watcher.watch(head, "a", 0), runner.watch(head, "b", 0)
-        first.__enter__()
-        second.__enter__()
-        await turns()
-        second.__exit__(None, None, None)
-        await asyncio.sleep(0.1)
-        assert run.outcome is None
-        first.__exit__(None, None, None)
-        assert await outcome(run) == "stopped"
-
-
-async def test_a_viewer_that_comes_back_in_time_keeps_the_run() -> None:
-    async with running() as runner:
-        run = await launch(runner, forever, cancel_after=0.2)
-        head = await head_of(runner.store, run.id)
-        for _ in range(3):
-            with runner.watch(head, "a", 0):
-                await turns()
-        with runner.watch(head, "b", 0):
-            await asyncio.sleep(0.3)
-            assert run.outcome is None
-            run.stop()
-            await outcome(run)
-            await until(lambda: not len(runner))
-        timers = [timer for timer in asyncio.get_running_loop()._scheduled if "Run.stop" in repr(timer)]  # type: ignore[attr-defined]
-        assert all(timer.cancelled() for timer in timers)
-
-
-async def test_a_run_that_nobody_ever_watched_goes_on() -> None:
-    async with running() as runner:
-        run = await launch(runner, forever, cancel_after=0.0)
-        await turns(100)
-        assert run.outcome is None
 
 
 # Shutting down

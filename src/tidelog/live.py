@@ -18,6 +18,7 @@ from tidelog.endings import Ending, OnEnd
 from tidelog.errors import Gone, StoreError
 from tidelog.head import Head
 from tidelog.log import control_log, run_log
+from tidelog.patience import patiently
 from tidelog.run import Run
 from tidelog.seams import Leasing, Store
 
@@ -118,8 +119,8 @@ class Live:
             if not self._closed:
                 asyncio.get_running_loop().call_later(RETRY_CONTROL, self._expire, question)
 
-    async def _obey(self) -> None:
-        """Read what was asked since, and do it."""
+    async def _obey(self) -> bool:
+        """Read what was asked since, and do it; False where it could not be read, and will be again."""
         name, more = control_log(self.run.id), True
         try:
             while more:
@@ -132,8 +133,11 @@ class Live:
         except Gone:
             pass
         except StoreError as error:
-            log.warning("run %s: its control log could not be read, will try again: %s", self.run.id, error)
-            asyncio.get_running_loop().call_later(RETRY_CONTROL, self.hear)
+            if not self._closed:
+                log.warning("run %s: its control log could not be read, will try again: %s", self.run.id, error)
+                asyncio.get_running_loop().call_later(RETRY_CONTROL, self.hear)
+            return False
+        return True
 
     def _do(self, asked: control.AnyControl | None, number: int) -> None:
         match asked:
@@ -161,9 +165,13 @@ class Live:
 
     async def _stop_unwatched(self) -> None:
         """Nobody here watches: look once more whether anybody does elsewhere, whose word may not have reached us."""
-        await self._obey()
-        if not self.watched:
+        looked = await self._obey()
+        if self.watched or self._closed:
+            return
+        if looked:
             self.run.stop()
+        elif self._cancel is None:
+            self._cancel = asyncio.get_running_loop().call_later(RETRY_CONTROL, self._leave_alone)
 
 
 class WatchedHere:
@@ -238,8 +246,12 @@ class Watching:
 
     async def _tell_owner(self, run: str) -> None:
         """How many watch here now. Only while the run lives: a post would make the control log of a dropped run anew."""
-        with contextlib.suppress(Gone):
+
+        async def tell() -> None:
             tail = await self._store.tail(run_log(run))
             if tail is not None and heads.decode(tail.head).ended is None:
                 said = control.Watched(by=self.owner, viewers=self._watched.get(run, 0))
                 await self._store.post(control_log(run), control.encode(said))
+
+        with contextlib.suppress(Gone):
+            await patiently(self._store, tell, f"run {run}: how many watch it here")

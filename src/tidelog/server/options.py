@@ -31,7 +31,11 @@ class CancelAfter(NamedTuple):
 
 
 def cancel_after(seconds: float) -> CancelAfter:
-    """For `on_leave=`: stop the run `seconds` after its last viewer, in whatever process, has left. 0 stops it at once."""
+    """For `on_leave=`: stop the run `seconds` after its last viewer, in whatever process, has left. 0 stops it at once.
+
+    Whoever watches in another process counts once that is stored, a moment after its first bytes. So with several processes 0
+    may stop a run that just gets a viewer elsewhere.
+    """
     if seconds < 0:
         raise ValueError("cancel_after needs a time of 0 seconds or more.")
     return CancelAfter(seconds)
