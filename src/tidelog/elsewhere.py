@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import msgspec
 
-from tidelog import control, threads
 from tidelog import events as e
 from tidelog import head as heads
+from tidelog import threads
 from tidelog.admission import Admission, Claim
 from tidelog.attempts import TASK
 from tidelog.declared import Functions
@@ -25,8 +25,8 @@ from tidelog.errors import Conflict, Gone, Overloaded, StoreError
 from tidelog.head import Head, Work
 from tidelog.keeper import RETRY_ENDING, Keeper
 from tidelog.launch import Launch, Launched
-from tidelog.log import Lease, Tail, control_log, run_log
-from tidelog.opening import Opened, open_run
+from tidelog.log import Lease, Tail, run_log
+from tidelog.opening import Opened, announce, open_run
 from tidelog.patience import patiently
 from tidelog.replay import replay
 from tidelog.seams import Carrier, Parking, Store
@@ -77,17 +77,13 @@ class Elsewhere:
 
         Raises what `open_run` raises, `StoreError`, and `Overloaded` where the queue does not take it: then there is no run.
         """
-        opened = await open_run(self._store, launch)
+        opened = await open_run(self._store, launch, refused=claim.refused if claim is not None else None)
         if isinstance(opened, Head):
             return Launched(opened.run, opened.thread, None, True)
         head = opened.head
-        if claim is not None and claim.refused is not None:  # its key was used by nobody, so that it is one more run
-            await self._store.drop(run_log(head.run))
-            raise claim.refused
         await self._park(opened)
-        if launch.of is not None and launch.mode is not None:
-            succeeded = control.encode(control.Succeeded(by=head.run, mode=launch.mode))
-            self._tasks.spawn(self._store.post(control_log(launch.of), succeeded))
+        if launch.of is not None:
+            self._tasks.spawn(announce(self._store, launch, head.run))
         if claim is not None:
             _Waiting(self._store, head, claim, self._tasks)
         if not await self.send(head.run, head.work):

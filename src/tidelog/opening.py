@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Final, NamedTuple, NoReturn
 
+from tidelog import control, threads
 from tidelog import events as e
 from tidelog import head as heads
-from tidelog import threads
 from tidelog.asking import head_of
 from tidelog.bell import Bell
-from tidelog.errors import Gone, Mismatch, StoreError
+from tidelog.errors import Gone, Mismatch, Overloaded, StoreError
 from tidelog.head import Head
 from tidelog.launch import Launch, begin
 from tidelog.log import Record, control_log, run_log
@@ -33,13 +33,17 @@ class Opened(NamedTuple):
     """Why it could not join."""
 
 
-async def open_run(store: Store, launch: Launch, tries: int = TRIES) -> Opened | Head:
+async def open_run(
+    store: Store, launch: Launch, *, refused: Overloaded | None = None, tries: int = TRIES
+) -> Opened | Head:
     """Store `run.started`; or the head of the run that this idempotency key has started before.
 
-    Raises `Mismatch` for a key of another request, and for a thread in which another run is at work (`thread_busy`).
+    `refused`: there is no room for one more run, and it is raised unless the key leads to one. Raises `Mismatch` for a key of
+    another request, and for a thread in which another run is at work (`thread_busy`).
     """
     if launch.thread is not None and not launch.concurrent and launch.key is None:  # a key may find the run at work
-        _refuse(await threads.busy(store, launch.thread, launch.principal))
+        busy = partial(threads.busy, store, launch.thread, launch.principal)
+        _refuse(await patiently(store, busy, "a start"))
     made, first = begin(launch)
     name = run_log(made.run)
     waits = (e.RunState(state="queued"),) if made.for_a_worker else ()
@@ -50,7 +54,10 @@ async def open_run(store: Store, launch: Launch, tries: int = TRIES) -> Opened |
         key=launch.key, fingerprint=launch.fingerprint, entry=_first_of_thread(made) if launch.thread is None else None,
     )  # fmt: skip
     if won != name:
-        return await _found(store, won.partition("/")[2], launch, tries)
+        return await _found(store, won.partition("/")[2], launch, refused, tries)
+    if refused is not None:
+        await patiently(store, partial(store.drop, name), f"run {made.run}")
+        raise refused
     opener, unjoined = launch.opener, None
     if launch.thread is not None:
         try:
@@ -80,17 +87,29 @@ async def _join(store: Store, made: Head, launch: Launch) -> None:
         _refuse(other)
 
 
-async def _found(store: Store, run: str, launch: Launch, tries: int) -> Opened | Head:
+async def announce(store: Store, launch: Launch, run: str) -> None:
+    """Have the run name this one that it retries or continues, if any: to be done beside it. Many times are as once."""
+    if launch.of is not None and launch.mode is not None:
+        said = control.encode(control.Succeeded(by=run, mode=launch.mode))
+        await patiently(store, partial(store.post, control_log(launch.of), said, once=True), f"run {run}")
+
+
+async def _found(store: Store, run: str, launch: Launch, refused: Overloaded | None, tries: int) -> Opened | Head:
     """The run of this key. One that its thread does not let in is dropped any moment, and its key is free again."""
     try:
-        head = await head_of(store, run)
-        if launch.thread is not None and not launch.concurrent and head.ended is None:
-            _refuse(await threads.kept_out(store, head.thread, head.principal, run))
-            head = await head_of(store, run)
+        return await patiently(store, partial(_let_in, store, run, launch), "a start")
     except Gone as gone:
         if gone.code != "not_found" or not tries:
             raise
-        return await open_run(store, launch, tries - 1)
+        return await open_run(store, launch, refused=refused, tries=tries - 1)
+
+
+async def _let_in(store: Store, run: str, launch: Launch) -> Head:
+    """The head of a run that was there before. Raises `Gone`, and `Mismatch` (`thread_busy`) where its thread keeps it out."""
+    head = await head_of(store, run)
+    if launch.thread is not None and not launch.concurrent and head.ended is None:
+        _refuse(await threads.kept_out(store, head.thread, head.principal, run))
+        head = await head_of(store, run)
     return head
 
 

@@ -19,13 +19,14 @@ AGAIN: Final = 0.25
 """Seconds between two tries."""
 
 
-async def patiently(store: Store, call: Callable[[], Awaitable[T]], what: str) -> T:
+async def patiently(store: Store, call: Callable[[], Awaitable[T]], what: str, *, at_most: float | None = None) -> T:
     """What `call` gives once the store answers. Once or many times must be the same: a try may have done it without an answer.
 
-    `what` is it that waits, for the log. Raises `Unavailable` where the store is away for longer than its patience.
+    `what` is it that waits, for the log. Raises `Unavailable` where the store is away for longer than its patience, or than
+    `at_most` seconds.
     """
-    loop = asyncio.get_running_loop()
-    give_up_at, told = loop.time() + (store.patience if isinstance(store, Patient) else PATIENCE), False
+    loop, patience = asyncio.get_running_loop(), store.patience if isinstance(store, Patient) else PATIENCE
+    give_up_at, told = loop.time() + (patience if at_most is None else min(patience, at_most)), False
     while True:
         try:
             return await call()

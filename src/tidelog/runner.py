@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Hashable
 from functools import partial
 from typing import Any, Final
 
-from tidelog import answering, asking, control
+from tidelog import answering, asking
 from tidelog import events as e
 from tidelog.admission import Admission, Bounds, Claim
 from tidelog.answering import Answered
@@ -26,7 +26,7 @@ from tidelog.live import Live, Watching
 from tidelog.log import Lease, Tail, control_log, feed_log, new_id, run_log
 from tidelog.memory import MemoryWatch
 from tidelog.observer import Observer as Observer
-from tidelog.opening import open_run
+from tidelog.opening import announce, open_run
 from tidelog.queue import Queue
 from tidelog.reentry import Reentry
 from tidelog.replay import begun
@@ -237,13 +237,10 @@ class Runner:
         launch = self._opening(launch)
         if launch.resume is not None and not isinstance(self.store, Parking):
             launch = launch._replace(resume=None)
-        opened = await open_run(self.store, launch)
+        opened = await open_run(self.store, launch, refused=claim.refused)
         if isinstance(opened, Head):
             return Launched(opened.run, opened.thread, self.live(opened.run), True)
         made = opened.head
-        if claim.refused is not None:  # its key was used by nobody, so that it is one more run
-            await self.store.drop(run_log(made.run))
-            raise claim.refused
         run = Run(
             self.store, made, Lease(self.owner), values=Values(), limits=launch.limits,
             written=begun(opened.first), attempts=launch.attempts, turn=self.turn,
@@ -253,9 +250,8 @@ class Runner:
         if launch.partial:
             run.partial = launch.partial
             run.start_with(e.TextSnapshot(text=launch.partial))
-        if launch.of is not None and launch.mode is not None:
-            succeeded = control.encode(control.Succeeded(by=made.run, mode=launch.mode))
-            self._spawn(self.store.post(control_log(launch.of), succeeded))
+        if launch.of is not None:
+            self._spawn(announce(self.store, launch, made.run))
         for observer in self.observers:
             observer.started(run)
         self._spawn(self._queue.work(run, opened.opener, claim))

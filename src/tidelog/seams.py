@@ -153,7 +153,9 @@ class Store(Protocol):
         another log has won. Where the log exists it may be left over.
 
         With an idempotency `key` that was used before: return the name of the log that won, create nothing. Raises `Mismatch` if
-        that one's `fingerprint` differs, `Conflict` if the log exists. The key lives as long as its log. Atomic over processes.
+        that one's `fingerprint` differs, `Conflict` if the log exists, and then leaves the key as it was. The key lives as long
+        as its log. Atomic over processes. A store that is `Patient` waits, and opens the log once, however often it had to try;
+        where it gives up (`Unavailable`) it may have opened it even so, and sees to it that it ends.
         """
         ...
 
@@ -220,7 +222,7 @@ class Window(Protocol):
 
 @runtime_checkable
 class Patient(Protocol):
-    """A store that is elsewhere, and may be away for a while: it repeats appends meanwhile."""
+    """A store that is elsewhere, and may be away for a while: it repeats what appends and what opens logs meanwhile."""
 
     patience: float
     """Seconds after which it gives up: what is under way fails then."""

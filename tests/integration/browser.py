@@ -38,11 +38,15 @@ class Question:
     def outcome(self) -> str:
         """How it ended, '' while nobody knows."""
         last = self.frames[-1].json if self.frames else {}
-        return str(last["outcome"]) if last.get("type") == "run.ended" else self._refused()
+        return str(last["outcome"]) if last.get("type") == "run.ended" else self._ended_unheard()
 
-    def _refused(self) -> str:
-        told = json.loads(self.refusal) if self.refusal.startswith(b"{") else {}
-        return "interrupted" if told.get("code") == "interrupted" else ""
+    @property
+    def refused(self) -> str:
+        """The code with which it was refused, '' where that was no answer of ours, or none."""
+        return str(json.loads(self.refusal).get("code", "")) if self.refusal.startswith(b"{") else ""
+
+    def _ended_unheard(self) -> str:
+        return "interrupted" if self.refused == "interrupted" else ""
 
 
 class Browser:
@@ -57,6 +61,8 @@ class Browser:
         """Seconds from the end of one connection to the first frame of the next."""
         self.refused = 0
         """How often nobody took the request."""
+        self.without_store = 0
+        """How often that was because the store was away."""
         self.here = asyncio.Event()
         """It has its run before it."""
         self._port = port
@@ -69,6 +75,7 @@ class Browser:
             self.asked.append(question)
             while True:
                 await self._connect(question)
+                self.without_store += question.refused == "store_unavailable"
                 if question.outcome:
                     break
                 self.here.clear()

@@ -92,6 +92,7 @@ def check(found: Fleet, redis: RedisServer, *troubles: Trouble) -> None:
         f"{len(browsers)} viewers for {time.monotonic() - begun:.0f} s, {len(runs)} runs {told(outcomes)}, {found.kills} kills,"
         f" {found.failed_starts} failed starts; {refused} refusals, away {quantiles(away)}"
     )
+    assert not sum(browser.without_store for browser in browsers), "who starts, or comes back, waits for the store"
     assert sum(outcomes.values(), Counter()).keys() <= {"completed", "interrupted"}
     assert all(outcomes[place] for place in PLACES)
 

@@ -15,9 +15,11 @@ PATIENCE = 20.0
 
 
 @contextmanager
-def two(url: str, source: Callable[[], AsyncIterator[Any]]) -> Iterator[tuple[Server, Server]]:
-    """Two that share the store; the first one is asked to run the source."""
-    with serve(make(url, source)) as one, serve(make(url)) as other:
+def two(
+    url: str, source: Callable[[], AsyncIterator[Any]], others: Callable[[], AsyncIterator[Any]] | None = None
+) -> Iterator[tuple[Server, Server]]:
+    """Two that share the store; the first one is asked to run the source, or both of them."""
+    with serve(make(url, source)) as one, serve(make(url, others)) as other:
         yield one, other
 
 

@@ -35,7 +35,7 @@ def test_other_words_are_refused() -> None:
 
 async def test_a_replica_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with redis_server("--repl-diskless-sync-delay", "0") as redis, redis_server() as replica:
-        async with opened(f"{redis.url}?ack=replica") as store:
+        async with opened(f"{redis.url}?ack=replica&store_patience=1") as store:
             with monkeypatch.context() as patch:
                 patch.setattr(errand, "ACK_TIMEOUT", 0.1)
                 with pytest.raises(Unavailable):

@@ -261,7 +261,7 @@ async def test_an_open_that_nobody_knows_the_outcome_of_is_ended(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A frozen Redis takes the command, and nobody waits so long for its answer."""
-    store = RedisStore(redis.url)
+    store = RedisStore(f"{redis.url}?store_patience=0.5")
     with monkeypatch.context() as patch:
         patch.setattr(nodes, "SOCKET_TIMEOUT", 0.3)
         await store.start("one")

@@ -6,10 +6,10 @@ view.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -18,15 +18,16 @@ from starlette.types import Receive, Scope, Send
 
 from tidelog import events as e
 from tidelog.asking import head_of
-from tidelog.attempts import of_the_run
-from tidelog.cursor import Cursor, check_position
+from tidelog.cursor import check_position
 from tidelog.errors import Gone, InvalidRequest, NotFound, TidelogError, TooLarge
 from tidelog.head import Head, StoredRequest, Work
 from tidelog.launch import Launch, Launched
 from tidelog.limits import Limits
 from tidelog.log import RUN_ID, Position, Record, run_log
+from tidelog.patience import patiently
 from tidelog.run import Opener, Run
 from tidelog.runner import Runner
+from tidelog.seams import Store
 from tidelog.server.access import Access, stored_query, target_of
 from tidelog.server.asked import Asked
 from tidelog.server.guard import check_start
@@ -34,6 +35,7 @@ from tidelog.server.handlers import has_own_handler
 from tidelog.server.links import Links, route_of
 from tidelog.server.negotiate import Form, negotiate, of_query, resume_position
 from tidelog.server.options import CancelAfter, Options
+from tidelog.server.outset import EarlyFailure, Enough, early_error, has_ended, has_event, has_word, read_until
 from tidelog.server.refusal import STREAM_HEADERS, refusal
 from tidelog.server.status import json_response, status_of
 from tidelog.server.view import LEFT, Peer, Subject, View, ViewSettings
@@ -44,13 +46,11 @@ NO_STORE: Final = "private, no-store, no-transform"
 REPEAT: Final = "tidelog.repeat"
 """The key in the ASGI scope of a request that is dispatched again."""
 
-
-QUEUED: Final = b'{"type":"run.state","state":"queued"'
-ATTEMPT: Final = b'"attempt"'
-RUN_STATE: Final = b'"run.state"'
-"""One of these two stands in what a run says of itself; elsewhere hardly ever."""
 NOBODY_WAITS: Final = 1 << 62
 """The position of a viewer that holds no source back."""
+
+P = TypeVar("P")
+T = TypeVar("T")
 
 
 class Repeat(NamedTuple):
@@ -137,12 +137,12 @@ class TideResponse(Response):
 
     async def _attach(self, request: Request, send: Send, *, peer: Peer, form: Form, position: Position) -> None:
         """A client that comes back: it never starts a run."""
-        runner, access, scope = self._edge.runner, self._edge.access, request.scope
-        head = await head_of(runner.store, position.run)
+        access, scope = self._edge.access, request.scope
+        head = await self._read(head_of, position.run)
         await access.check(request, target_of(head), "read", route=False)
         if head.route != route_of(scope):
             raise NotFound  # before the position is looked at: whether it lies ahead is nobody else's business
-        await check_position(runner.store, position)
+        await self._read(check_position, position)
         answer = _Answer(self._edge, head, form, self._options, headers=self._start_headers(scope, head))
         await answer.stream(scope, send, peer=peer, position=position.seq)
 
@@ -151,7 +151,7 @@ class TideResponse(Response):
         principal = await self._edge.access.start(request)
         repeat: Repeat | None = scope.get(REPEAT)
         launched = await self._edge.runner.launch(self._launch(request, principal, repeat))
-        head = launched.run.head if launched.run is not None else await head_of(self._edge.runner.store, launched.id)
+        head = launched.run.head if launched.run is not None else await self._read(head_of, launched.id)
         headers = self._start_headers(scope, head)
         if form.kind == "async" or repeat is not None:
             found = {"run": head.run, "thread": head.thread, "of": head.of, "mode": head.mode}
@@ -160,6 +160,11 @@ class TideResponse(Response):
             return
         answer = _Answer(self._edge, head, form, self._options, headers=headers)
         await answer.begin(scope, send, peer=peer, launched=launched)
+
+    async def _read(self, look: Callable[[Store, P], Awaitable[T]], where: P) -> T:
+        """Look, once the store answers: who waits with a start is not turned away for a moment without it."""
+        store = self._edge.runner.store
+        return await patiently(store, partial(look, store, where), "the answer to a start")
 
     def _launch(self, request: Request, principal: str | None, repeat: Repeat | None) -> Launch:
         options, scope = self._options, request.scope
@@ -247,12 +252,12 @@ class _Answer:
             if form.kind == "json":
                 await self._document(scope, send, peer, launched.run)
                 return
-            if form.kind == "auto" and await self._wait(peer, options.auto_hold, _has_ended):
+            if form.kind == "auto" and await self._wait(peer, options.auto_hold, has_ended):
                 await self._document(scope, send, peer, launched.run)
                 return
             if not form.dialect.in_band:
                 shows = not form.framing.media_type.startswith("text/plain")
-                await self._wait(peer, options.status_hold, _has_word if shows else _has_event)
+                await self._wait(peer, options.status_hold, has_word if shows else has_event)
                 await self._raise_early_failure(scope, launched.run)
             await self.stream(scope, send, peer=peer, position=0)
 
@@ -262,7 +267,7 @@ class _Answer:
             await LEFT(scope, _no_receive, send)
             return
         sse = self._form.framing.media_type.startswith("text/event-stream")
-        if position and await nothing_left(self._runner, self._head.run, position, self._form):
+        if position and await self._nothing_left(position):
             self._headers["Run-State"] = "ended"
             await _with(self._headers, Response(status_code=204 if sse else 200))(scope, _no_receive, send)
             return
@@ -270,6 +275,10 @@ class _Answer:
         await self._view.serve(
             scope, send, peer=peer, position=position, headers=self._headers, error_marker=self._options.error_marker
         )
+
+    async def _nothing_left(self, position: int) -> bool:
+        look = partial(nothing_left, self._runner, self._head.run, position, self._form)
+        return await patiently(self._runner.store, look, f"the answer to run {self._head.run}")
 
     async def _document(self, scope: Scope, send: Send, peer: Peer, run: Run | None) -> None:
         fold = Fold(events=f"{self._headers['Location']}/events")
@@ -291,50 +300,18 @@ class _Answer:
         answer = json_response(found, status_of(found.outcome, found.error))
         await _with(self._headers, answer)(scope, _no_receive, send)
 
-    async def _wait(self, peer: Peer, limit: float | None, enough: Callable[[Sequence[Record], bool], bool]) -> bool:
-        """Read from the start until `enough(records, ended)`, the limit (False), or the client leaves (False)."""
-        cursor = Cursor(self._runner.store, run_log(self._head.run))
-        peer.when_gone(cursor.wake)
-        loop = asyncio.get_running_loop()
-        until = None if limit is None else loop.time() + limit
-        try:
-            while not peer.left:
-                records = await cursor.next(None if until is None else max(0.0, until - loop.time()))
-                if enough(records, cursor.ended):
-                    return True
-                if (until is not None and loop.time() >= until) or cursor.ended:
-                    return False
-            return False
-        finally:
-            peer.when_gone(None)
-            cursor.close()
+    async def _wait(self, peer: Peer, limit: float | None, enough: Enough) -> bool:
+        return await read_until(self._runner.store, self._head.run, enough, peer=peer, limit=limit)
 
     async def _raise_early_failure(self, scope: Scope, run: Run | None) -> None:
         """A run that failed before its first event has a real status: the app's own handler, or a problem document."""
-        if run is not None and run.error is None:
-            return
-        head = await head_of(self._runner.store, self._head.run)
-        if head.error is None:
-            return
-        if not await self._is_silent(head.run):
+        error = await early_error(self._runner.store, self._head.run, run)
+        if error is None:
             return
         failure = run.failure if run is not None else None
         if failure is not None and has_own_handler(scope, failure):
             raise failure
-        raise EarlyFailure(head.error, failure)
-
-    async def _is_silent(self, run: str) -> bool:
-        """Whether the log of an ended run holds nothing of its source: attempts that failed, at most."""
-        page = await self._runner.store.read(run_log(run), 1)
-        return not page.more and not any(_is_first(record) for record in page.records[:-1])
-
-
-class EarlyFailure(TidelogError):
-    """A run failed before its first event."""
-
-    def __init__(self, error: e.Error, cause: Exception | None) -> None:
-        super().__init__(error.message, code=error.code, retry_after=error.retry_after, retryable=error.retryable)
-        self.__cause__ = cause
+        raise EarlyFailure(error, failure)
 
 
 def _stays(scope: Scope, form: Form) -> bool:
@@ -364,29 +341,6 @@ async def nothing_left(runner: Runner, run: str, position: int, form: Form) -> b
 
 def _has_body(request: Request) -> bool:
     return request.headers.get("content-length", "0") != "0" or request.headers.get("transfer-encoding") is not None
-
-
-def _has_event(records: Sequence[Record], ended: bool) -> bool:
-    if not ended:
-        for record in records:
-            if record.seq > 1 and _is_first(record):
-                return True
-    return ended
-
-
-def _has_word(records: Sequence[Record], ended: bool) -> bool:
-    """Whether there is something to show: a place in the queue, too."""
-    return _has_event(records, ended) or any(record.data.startswith(QUEUED) for record in records)
-
-
-def _is_first(record: Record) -> bool:
-    """Whether the source said this, and not the run of itself: it is paused, or tries another time."""
-    data = record.data
-    return (ATTEMPT not in data and RUN_STATE not in data) or not of_the_run(e.decode(data))
-
-
-def _has_ended(records: Sequence[Record], ended: bool) -> bool:
-    return ended
 
 
 async def _no_receive() -> Any:

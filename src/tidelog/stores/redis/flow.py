@@ -18,6 +18,7 @@ from tidelog.stored import done, failed
 from tidelog.stores.redis import calls
 from tidelog.stores.redis.group import Group
 from tidelog.stores.redis.lane import Lane
+from tidelog.stores.redis.persist import persist
 
 GAP: Final = 0.006
 """The widest window, in seconds from group to group; it opens in proportion to the rate of logs that are sent."""
@@ -26,9 +27,6 @@ GAP_RATE: Final = 1500.0
 RATE_SPAN: Final = 0.05
 """Seconds over which the rate is averaged."""
 
-FIRST_WAIT: Final = 0.05
-LONGEST_WAIT: Final = 1.0
-"""Seconds between two tries."""
 LINGER: Final = 10.0
 """Seconds for which an ended log stays in memory for those who still read its end."""
 
@@ -271,16 +269,4 @@ class Flow:
 
     async def _persist(self, send: Callable[[], Awaitable[T]]) -> T:
         """Send until there is an answer, or the patience is at its end."""
-        give_up_at, wait = self._loop.time() + self._patience, FIRST_WAIT
-        while True:
-            try:
-                async with asyncio.timeout_at(give_up_at if not self._closing else None):
-                    return await send()
-            except TimeoutError as error:
-                raise Unavailable("Redis does not answer: store_patience is over") from error
-            except Unavailable as error:
-                if self._closing or self._loop.time() + wait > give_up_at:
-                    raise
-                _log.warning("Redis did not answer, will try again: %s", error)
-            await asyncio.sleep(wait)
-            wait = min(LONGEST_WAIT, wait * 2)
+        return await persist(send, patience=self._patience, closing=lambda: self._closing)

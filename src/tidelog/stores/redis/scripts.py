@@ -18,7 +18,8 @@ from typing import Final
 OPEN: Final = """
 -- KEYS meta stream tomb; ARGV owner head principal key count block ttl channel epoch call. 1, or 0: there is one
 if redis.call('EXISTS', KEYS[1], KEYS[3]) > 0 then
-  if redis.call('HGET', KEYS[1], 'call') ~= ARGV[10] then return 0 end
+  local m = redis.call('HMGET', KEYS[1], 'call', 'owner')
+  if m[1] ~= ARGV[10] or m[2] ~= ARGV[1] then return 0 end
   redis.call('EXPIRE', KEYS[1], ARGV[7])
   return 1
 end
@@ -122,6 +123,13 @@ if ARGV[2] ~= '0' then redis.call('SET', KEYS[3], 1, 'EX', ARGV[2]) end
 tell(ARGV[1], '')
 tell(ARGV[3], '')
 return {m[1] or '', m[2] or '', m[3] or '', m[4] or ''}
+"""
+
+FORBID: Final = """
+-- KEYS meta tomb; ARGV ttl. 1: nobody opens this log any more; 0: somebody has
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('SET', KEYS[2], 1, 'EX', ARGV[1])
+return 1
 """
 
 FENCE: Final = """
@@ -246,7 +254,7 @@ return 1
 """
 
 ALL: Final = (
-    OPEN, APPEND, POST, READ, DROP, FENCE, PARK, DEFER, TAKE, MEND, REVIVE, BEAT, BURY, LEAVE, FORGET_OWNER, CLAIM, FORGET
+    OPEN, APPEND, POST, READ, DROP, FORBID, FENCE, PARK, DEFER, TAKE, MEND, REVIVE, BEAT, BURY, LEAVE, FORGET_OWNER, CLAIM, FORGET
 )  # fmt: skip
 TELL: Final = """
 local function tell(channel, said)

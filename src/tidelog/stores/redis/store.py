@@ -2,9 +2,10 @@
 
 store.py   what callers see
 flow.py    what gathers here and is flushed, for all logs together;  flows.py  for each node;  lane.py  a log that is written here
+persist.py what is sent again while Redis is away
 hub.py     the ends of watched logs, read once for all who watch them;  ears.py  the connections that hear of changes
 leases.py  who holds logs, and who of them is dead;  doubts.py  whether we do;  beats.py  our lease;  parking.py  nobody's logs
-claims.py  idempotency keys;  lists.py  the names of logs;  notes.py  their ends
+births.py  how logs are opened;  claims.py  under idempotency keys;  lists.py  their names;  notes.py  their ends
 link.py    what is sent;  calls.py  of a log;  errand.py  on its way;  nodes.py, cluster.py  to whom;  wire.py;  scripts.py  Lua
 pure       keys.py  names;  blocks.py  records as bytes;  place.py  the address
 """
@@ -26,6 +27,7 @@ from tidelog.log import Due, Lease, Record, Tail
 from tidelog.seams import BATCH_BYTES, Page, Window
 from tidelog.stores.redis import blocks, calls, scripts
 from tidelog.stores.redis.beats import Beats
+from tidelog.stores.redis.births import Births
 from tidelog.stores.redis.claims import Claims
 from tidelog.stores.redis.doubts import Doubts
 from tidelog.stores.redis.flow import GONE, LOST, Flow
@@ -42,8 +44,6 @@ from tidelog.stores.redis.place import parse
 
 DROPS: Final = 16
 """Logs that retention drops at once."""
-HOLD: Final = 5
-"""How many commands `Leases.hold` gives for a log."""
 
 _log = logging.getLogger("tidelog.stores.redis")
 
@@ -71,6 +71,7 @@ class RedisStore:
         self._parked = Parked(self._link, self._keys, self._leases, ttl=self._place.ttl)
         self._notes = Notes(self._link, self._keys, owner, ttl=self._place.ttl)
         self._claims = Claims(self._link, self._keys, self.tail, ttl=self._place.ttl)
+        self._births = Births(self._link, self._leases, self._claims, patience=self._place.patience, lost=self._lose)
         self._lost_at = 0.0
         try:
             await self._link.start()
@@ -111,10 +112,6 @@ class RedisStore:
         key: str | None = None, fingerprint: bytes | None = None, entry: tuple[str, bytes] | None = None,
     ) -> str:  # fmt: skip
         self._check()
-        if key is not None:
-            winner = await self._claims.claim(key, log, fingerprint)
-            if winner != log:
-                return winner
         keys, ttl = self._keys.of(log), self._place.ttl
         lane = Lane(log, keys, Lease(self._owner), base=0, records=records)
         lane.head, lane.known, lane.sure = head, True, True
@@ -122,20 +119,17 @@ class RedisStore:
         beside = [calls.posting(self._keys.of(entry[0]), entry[1], ttl, once=True)] if entry is not None else []
         self._opening.add(log)
         try:
-            found = await self._link.store(
-                self._leases.hold(log), [calls.opening(lane, ttl), *calls.listing(lane, self._keys, ttl), *beside]
-            )
+            opening = calls.opening(lane, ttl)
+            listing = calls.listing(lane, self._keys, ttl)
+            winner = await self._births.open(log, opening, [*listing, *beside], key=key, fingerprint=fingerprint)
         except Unavailable:
             self._leases.doubt()  # it may be open even so, now or in a while
             raise
         finally:
             self._opening.discard(log)
-        if found[0]:
-            self._lose()
-        if not found[HOLD]:
-            raise Conflict(f"{log} exists")
-        self._adopt(lane)
-        return log
+        if winner == log:
+            self._adopt(lane)
+        return winner
 
     def append(
         self, log: str, after: int, records: Sequence[Record], lease: Lease, head: bytes | None = None, ended: bool = False

@@ -257,6 +257,13 @@ class StoreConformance(PostingConformance, ParkingConformance):
         await store.drop(LOG)
         assert await store.open("run/b", b"", key="k", fingerprint=b"other") == "run/b"
 
+    async def test_a_log_that_is_not_opened_leaves_its_key_free(self, store: Store) -> None:
+        await store.open(LOG, b"first", key="j")
+        with pytest.raises(Conflict):
+            await store.open(LOG, b"second", key="k", fingerprint=b"f")
+        assert await store.open("run/b", b"", key="k", fingerprint=b"f") == "run/b"
+        assert await store.open("run/c", b"", key="j") == LOG
+
     async def test_racing_opens_of_one_key_have_one_winner(self, store: Store) -> None:
         won = await asyncio.gather(*(store.open(f"run/{n}", b"", key="k", fingerprint=b"f") for n in range(20)))
         assert len(set(won)) == 1
