@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from math import inf
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from tests.lasting import LASTING, lasting
@@ -15,11 +16,14 @@ from tests.parts import PATIENCE, log_of, until
 from tests.server.chat import make_tide
 from tests.server.test_work import Queue
 
-from tidelog import Answer, Tidelog, control, registry
+from tidelog import Answer, Tidelog, control, registry, threads
+from tidelog import elsewhere as elsewhere_of_all
 from tidelog import events as e
 from tidelog import head as heads
+from tidelog.asking import stop
 from tidelog.declared import name_of
 from tidelog.elsewhere import work
+from tidelog.errors import Unavailable
 from tidelog.head import Head
 from tidelog.log import Tail, control_log, run_log
 from tidelog.seams import Leasing, Store
@@ -158,12 +162,14 @@ async def test_who_answers_sends_it_at_once(processes: list[Process], monkeypatc
     assert (await asyncio.wait_for(answering, PATIENCE)).result == "answered"
 
 
-async def left(url: str, **more: Any) -> None:
-    """By a process that has died: a run with such a head, of which it was the owner."""
+async def left(url: str, *said: e.Event, **more: Any) -> None:
+    """By a process that has died: a run with such a head, of which it was the owner, and which stands in its thread."""
     store: Store = registry.store(url)
     await store.start("dead")
     head = Head(run="r", thread="t", message="m", created=time.time(), **more)
-    await store.open(run_log("r"), heads.encode(head), records=log_of(e.RunState(state=head.state), run="r"))
+    entry = threads.posted("t", None, threads.entry_of(head))
+    records = log_of(e.RunState(state=head.state), *said, run="r")
+    await store.open(run_log("r"), heads.encode(head), records=records, entry=entry)
     await store.aclose()
 
 
@@ -187,3 +193,109 @@ async def test_what_a_dead_process_had_waiting_is_parked_by_one(
     await all_look(processes, monkeypatch, "orphans", 0.0)
     tail = await tail_of(processes[0], "r")
     assert (tail.owner, tail.epoch) == ("", 2)
+
+
+SAID = e.TextDelta(part="p1", text="so far")
+
+
+async def died_at_work(url: str) -> None:
+    """A worker of a run that is to be begun again, when it had said something."""
+    await left(url, SAID, state="running", resume=name_of(then), work=work(name_of(asks), {}, restart=True))
+
+
+async def replaced(processes: list[Process], outcome: str = "interrupted") -> list[str]:
+    """The runs that have taken the place of one that ended so."""
+    head = heads.decode((await tail_of(processes[0], "r")).head)
+    assert head.outcome == outcome
+    entries = await threads.entries(processes[0].store, "t", None)
+    assert entries[0].run == "r" and {one.of for one in entries[1:]} <= {"r"}
+    return [one.run for one in entries[1:]]
+
+
+async def test_one_run_takes_the_place_of_one_whose_worker_died(
+    url: str, processes: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await died_at_work(url)
+    await all_look(processes, monkeypatch, "orphans", 0.0)
+    [after] = await replaced(processes)
+    assert sent(processes) == 1
+    await asyncio.wait_for(processes[0].tide.work(after), PATIENCE)
+    await until(lambda: not len(processes[0].tide.runner))
+    assert heads.decode((await tail_of(processes[0], after)).head).state == "waiting"
+
+
+@pytest.mark.parametrize("opened", [False, True], ids=["nothing was begun", "it was open"])
+async def test_whoever_was_to_begin_the_new_run_dies(
+    url: str, processes: list[Process], monkeypatch: pytest.MonkeyPatch, opened: bool
+) -> None:
+    """What it was to do stands in the log, and is done once by one of the others."""
+    await died_at_work(url)
+    first, *others = processes
+    elsewhere = first.tide.runner.elsewhere
+    goes, stands = (elsewhere, "_park") if opened else (elsewhere, "hand_on")
+
+    async def dies(*_: Any) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(goes, stands, dies)
+    with pytest.raises(asyncio.CancelledError):
+        await elsewhere.again(await taken_for_dead(first), heads.decode((await tail_of(first, "r")).head))
+    assert heads.decode((await tail_of(first, "r")).head).ended is None
+    await first.tide.aclose()
+    await all_look(others, monkeypatch, "parked", inf)
+    await all_look(others, monkeypatch, "orphans", 0.0)
+    [after] = await replaced(others)
+    assert sent(others) == 1
+    tail = await tail_of(others[0], after)
+    assert (tail.owner, heads.decode(tail.head).state) == ("", "queued")
+
+
+async def taken_for_dead(process: Process) -> Tail:
+    """Where the run stands, once its owner is known to be dead."""
+    assert run_log("r") in await process.store.orphans(0.0)
+    return await tail_of(process, "r")
+
+
+async def test_a_store_that_fails_when_the_new_run_is_begun(
+    url: str, processes: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is begun when the old one is due again, by one of all."""
+    await died_at_work(url)
+    with monkeypatch.context() as patch:
+        for process in processes:
+            patch.setattr(process.store, "open", AsyncMock(side_effect=Unavailable))
+        await all_look(processes, monkeypatch, "orphans", 0.0)
+        await all_look(processes, monkeypatch, "parked", LATER)
+    head = heads.decode((await tail_of(processes[0], "r")).head)
+    assert head.ended is None and head.work is not None and head.work.replaced
+    await all_look(processes, monkeypatch, "parked", LATER)
+    assert len(await replaced(processes)) == 1
+    assert sent(processes) == 1
+
+
+async def test_a_run_that_was_to_be_replaced_is_stopped(
+    url: str, processes: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await died_at_work(url)
+    with monkeypatch.context() as patch:
+        for process in processes:
+            patch.setattr(process.store, "open", AsyncMock(side_effect=Unavailable))
+        await all_look(processes, monkeypatch, "orphans", 0.0)
+    assert await stop(processes[0].store, "r", wake=processes[0].tide.runner.wake) == "stopped"
+    await all_look(processes, monkeypatch, "parked", LATER)
+    assert await replaced(processes, "stopped") == []
+    assert sent(processes) == 0
+
+
+async def test_nobody_begins_a_run_anew_for_ever(
+    url: str, processes: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be begun until a worker should have taken it ends without."""
+    await died_at_work(url)
+    with monkeypatch.context() as patch:
+        for process in processes:
+            patch.setattr(process.store, "open", AsyncMock(side_effect=Unavailable))
+        await all_look(processes, monkeypatch, "orphans", 0.0)
+        patch.setattr(elsewhere_of_all.time, "time", lambda: LATER)  # type: ignore[attr-defined]
+        await processes[0].keeper.look(LATER)
+    assert await replaced(processes) == []

@@ -75,7 +75,8 @@ class Elsewhere:
     async def hand_on(self, launch: Launch, claim: Claim | None) -> Launched:
         """Open the run's log, park it, and send its id to a worker. `claim` is kept until one has taken it.
 
-        Raises what `open_run` raises, `StoreError`, and `Overloaded` where the queue does not take it: then there is no run.
+        Raises what `open_run` raises, and `StoreError`. Where the queue does not take it there is no run, and `Overloaded` is
+        raised; without a `claim` nobody waits for it, and it is sent again later.
         """
         opened = await open_run(self._store, launch, refused=claim.refused if claim is not None else None)
         if isinstance(opened, Head):
@@ -86,7 +87,7 @@ class Elsewhere:
             self._tasks.spawn(announce(self._store, launch, head.run))
         if claim is not None:
             _Waiting(self._store, head, claim, self._tasks)
-        if not await self.send(head.run, head.work):
+        if not await self.send(head.run, head.work) and claim is not None:
             await self._store.drop(run_log(head.run))
             raise Overloaded("The job queue cannot be reached.", reason="job_queue")
         return Launched(head.run, head.thread, None, False)
@@ -190,9 +191,48 @@ class Elsewhere:
         if next_.restarts <= RESTARTS and not written.told:
             await self._queue_again(tail, head, next_)
             return
-        ours = await self._keeper.end_unowned(head.run, "interrupted", e.Error.of("interrupted"))
-        if ours and next_.restarts <= RESTARTS and next_.name is not None:
-            await self._follow(head, next_)
+        if next_.restarts <= RESTARTS and next_.name is not None:
+            await self._give_up(tail, head, next_)
+        else:
+            await self._keeper.end_unowned(head.run, "interrupted", e.Error.of("interrupted"))
+
+    async def replace(self, head: Head, due: float | None) -> None:
+        """Have a new run take the place of this one, which nobody owns, and end it then. Many times are as once.
+
+        The new run goes on where this one was to go on, and else begins anew. Where the store fails it is begun when this one is
+        due again: of all that see that the one does it which moves the time, with `due`.
+        """
+        what = head.work
+        assert what is not None and isinstance(self._store, Parking), "else nobody could have parked it"
+        if due is not None:
+            try:
+                await self._store.defer(run_log(head.run), due, time.time() + SEND_AGAIN)
+            except (Conflict, Gone):
+                return  # somebody else is at it
+        if time.time() < what.until and not await self._is_replaced(head, what):
+            return
+        await self._keeper.end_unowned(head.run, "interrupted", e.Error.of("interrupted"))
+
+    async def _is_replaced(self, head: Head, what: Work) -> bool:
+        """Begin the new run; False if that may come to pass later."""
+        try:
+            launched = await self.hand_on(await self._in_place_of(head, what), None)
+            log.warning("run %s: its worker is gone; run %s takes its place", head.run, launched.id)
+        except StoreError as error:
+            log.warning("run %s: it cannot be begun again, will try again: %r", head.run, error)
+            return False
+        except Exception as error:
+            log.warning("run %s: it could not be begun again: %r", head.run, error)
+        return True
+
+    async def _give_up(self, tail: Tail, head: Head, what: Work) -> None:
+        """It has said what must not be said twice: the log is nobody's from here on, and due until another run has its place."""
+        assert isinstance(self._store, Parking)
+        now = msgspec.structs.replace(head, work=msgspec.structs.replace(what, replaced=True))
+        with contextlib.suppress(Conflict, Gone):  # it has ended, or goes on elsewhere
+            due = time.time() + SEND_AGAIN
+            await self._store.take(run_log(head.run), tail.last, (), head=heads.encode(now), ended=False, due=due)
+            await self.replace(now, None)
 
     async def _queue_again(self, tail: Tail, head: Head, what: Work) -> None:
         """Nothing was said that would be said twice: the same run waits for another worker."""
@@ -208,21 +248,15 @@ class Elsewhere:
             log.warning("run %s: its worker is gone; it waits for another one", head.run)
             await self.send(head.run, what)
 
-    async def _follow(self, head: Head, what: Work) -> None:
-        """A new run in the thread of one that has ended: it goes on where that was to go on, and else begins anew."""
-        try:
-            launched = await self.hand_on(await self._in_place_of(head, what), None)
-            log.warning("run %s: its worker is gone; run %s takes its place", head.run, launched.id)
-        except Exception as error:
-            log.warning("run %s: it could not be begun again: %r", head.run, error)
-
     async def _in_place_of(self, head: Head, what: Work) -> Launch:
-        goes_on = head.mode == "continue"
+        """The new run. Its key lets it begin once, whoever tries."""
+        goes_on, now = head.mode == "continue", time.time()
         entries = await threads.entries(self._store, head.thread, head.principal)
         return Launch(
             _nothing_here, head.thread, head.principal, head.route, head.request, cancel_after=head.cancel_after,
             of=head.run, mode=head.mode if goes_on else "retry", message=head.message if goes_on else None,
-            said=head.said, resume=head.resume, work=what,
+            said=head.said, resume=head.resume, key=f"in the place of {head.run}",
+            work=msgspec.structs.replace(what, replaced=False, until=now + what.patience),
             concurrent=any(entry.concurrent for entry in entries if entry.run == head.run),
         )  # fmt: skip
 

@@ -49,6 +49,10 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether it is begun again where its worker died."""
     restarts: int = 0
     """How often it was."""
+    replaced: bool = False
+    """Whether a new run is to take this one's place, which ends then: its worker died when it had said something. The log is
+    parked meanwhile, so that whoever was to begin that run may die over it.
+    """
 
 
 class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -81,7 +81,7 @@ async def _join(store: Store, made: Head, launch: Launch) -> None:
     place = await threads.add(store, made.thread, made.principal, threads.entry_of(made, concurrent=launch.concurrent))
     if launch.concurrent:
         return
-    other = await threads.busy(store, made.thread, made.principal, before=place)
+    other = await threads.busy(store, made.thread, made.principal, before=place, of=launch.of)
     if other is not None:
         await store.drop(run_log(made.run))
         _refuse(other)

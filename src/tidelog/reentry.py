@@ -64,12 +64,14 @@ class Reentry:
     """Obeys what is asked of parked runs, takes them up again, and adopts those that are fed.
 
     `again` is given what this process has taken. `works` are the functions of runs that are a worker's, and `send_again` has a
-    run that was due then go on there, once for all processes; `pass_on` does where this process is a worker that goes.
+    run that was due then go on there, once for all processes; `pass_on` does where this process is a worker that goes. `replace`
+    has a new run take the place of one, which then ends.
     """
 
     def __init__(
         self, store: Store, keeper: Keeper, *, again: Callable[[Again], None], works: Functions,
         pass_on: Callable[[str, Work | None], Awaitable[None]], send_again: Callable[[Head, float], Awaitable[None]],
+        replace: Callable[[Head, float | None], Awaitable[None]],
     ) -> None:  # fmt: skip
         self.resumes = Functions("resume=", "@tide.resumes")
         self.going = False
@@ -82,6 +84,7 @@ class Reentry:
         self._works = works
         self._pass_on = pass_on
         self._send_again = send_again
+        self._replace = replace
 
     async def wake(self, run: str, due: float | None = None) -> None:
         """Look whether something was asked of this run, and do it, if nobody owns it and it has not ended.
@@ -91,7 +94,10 @@ class Reentry:
         found = await self._look(run)
         if found is None:
             return
-        if found.head.for_a_worker and due is not None:
+        if found.head.work is not None and found.head.work.replaced:
+            if not self.going:
+                await self._replace(found.head, due)
+        elif found.head.for_a_worker and due is not None:
             await self._send_again(found.head, due)
         elif (
             found.answer is not None and found.head.work is not None
@@ -109,7 +115,7 @@ class Reentry:
         """
         try:
             found = await self._look(run)
-            if found is None or found.head.work is None:
+            if found is None or found.head.work is None or found.head.work.replaced:
                 return
             if self.going:
                 await self._pass_on(run, found.head.work)
@@ -136,9 +142,12 @@ class Reentry:
         if tail is None or tail.ended or tail.owner:
             return None
         head = heads.decode(tail.head)
-        if not head.parkable:
+        replaced = head.work is not None and head.work.replaced
+        if not head.parkable and not replaced:
             return None
         said = await controls(self._store, run)
+        if replaced:
+            return await self._unless_stopped(Found(tail, head, said, None))
         if head.for_a_worker:
             done = self._works.get(head.work.name if head.work is not None else None)
             on_end = done.on_end if done is not None else None
@@ -163,6 +172,13 @@ class Reentry:
             await self._keeper.end_unowned(run, "timed_out", UNANSWERED, before=before, on_end=on_end)
         else:
             return Found(tail, _turned(head, said), said, answer)
+        return None
+
+    async def _unless_stopped(self, found: Found) -> Found | None:
+        """A run that is to be replaced, unless somebody has stopped it: then it ends, and no other run comes of it."""
+        if not any(isinstance(one, control.Stop) for one in found.said):
+            return found
+        await self._keeper.end_unowned(found.head.run, "stopped", None)
         return None
 
     async def _begin(self, found: Found, claim: Claim, trace: str | None, how: Declared | None) -> None:

@@ -79,6 +79,7 @@ class Runner:
         self._reentry = Reentry(
             store, self._keeper, again=self._go_on, works=self.elsewhere.functions,
             pass_on=self.elsewhere.pass_on, send_again=self.elsewhere.send_again,
+            replace=self.elsewhere.replace,
         )  # fmt: skip
         self.resumes = self._reentry.resumes
         self._live: dict[str, Live] = {}

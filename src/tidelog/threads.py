@@ -77,15 +77,20 @@ async def entries(store: Store, thread: str, principal: str | None) -> Sequence[
     return await _entries(store, thread_log(thread, principal), 0)
 
 
-async def busy(store: Store, thread: str, principal: str | None, *, before: int | None = None) -> str | None:
-    """The run that is at work in the thread, of those that stand before this place; None if there is none."""
+async def busy(
+    store: Store, thread: str, principal: str | None, *, before: int | None = None, of: str | None = None
+) -> str | None:
+    """The run that is at work in the thread, of those that stand before this place; None if there is none.
+
+    `of`: a run that does not count, for the one that is looked for is to take its place.
+    """
     log = thread_log(thread, principal)
     if before is None:
         tail = await store.tail(log)
         before = tail.last + 1 if tail is not None else 1
     start, found = max(0, before - 1 - LOOK_BACK), None
     for entry in reversed((await _entries(store, log, start))[: before - 1 - start]):
-        run = await _find(store, entry.run)
+        run = await _find(store, entry.run) if entry.run != of else None
         if run is not None and run[0].ended is None:
             found = entry.run
         elif run is not None and not entry.concurrent:
@@ -106,7 +111,9 @@ async def kept_out(store: Store, thread: str, principal: str | None, run: str) -
             waiter.woken = False
             for place, entry in enumerate(await entries(store, thread, principal), 1):
                 if entry.run == run:
-                    return None if entry.concurrent else await busy(store, thread, principal, before=place)
+                    if entry.concurrent:
+                        return None
+                    return await busy(store, thread, principal, before=place, of=entry.of)
             if (left := until - loop.time()) <= 0:
                 return None
             await waiter.wait(left)

@@ -5,26 +5,48 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from tests.redis_server import ON_DISK, RedisServer, redis_server, wait_for
 from tests.stores.redis_views import comes_to, ending, two
+from tests.test_several_keepers import LATER, Process, died_at_work, replaced
 
 from tidelog.errors import Conflict, Unavailable
+from tidelog.launch import Launched
 from tidelog.log import Lease, Tail
 from tidelog.stores.redis import RedisStore, claims, nodes, persist
 from tidelog.stores.redis.births import Births
 from tidelog.testing import Server, Viewer, rebuild
 from tidelog.testing.conformance import eventually, records, whole
 
-WAYS: dict[str, tuple[Callable[[RedisServer], Any], Callable[[RedisServer], Any]]] = {
-    "frozen": (RedisServer.pause, RedisServer.go_on),
-    "killed": (RedisServer.kill, RedisServer.start),
-}
-"""How Redis goes away, and comes back with all that it had."""
+
+class Absence:
+    """How Redis goes away, and comes back with all that it had. Nobody waits long for it meanwhile."""
+
+    def __init__(self, redis: RedisServer, patch: pytest.MonkeyPatch, *, killed: bool) -> None:
+        self._redis = redis
+        self._patch = patch
+        self._killed = killed
+        connected = nodes.connected
+
+        async def within_limits(kwargs: dict[str, Any]) -> Any:
+            async with asyncio.timeout(nodes.SOCKET_TIMEOUT):
+                return await connected(kwargs)
+
+        patch.setattr(nodes, "connected", within_limits)
+
+    def begin(self) -> None:
+        self._patch.setattr(nodes, "SOCKET_TIMEOUT", 0.2)
+        self._patch.setattr(persist, "LONGEST_WAIT", 0.2)
+        (self._redis.kill if self._killed else self._redis.pause)()
+
+    def end(self) -> None:
+        self._patch.setattr(nodes, "SOCKET_TIMEOUT", 5.0)
+        (self._redis.start if self._killed else self._redis.go_on)()
 
 
 @pytest.fixture
@@ -33,9 +55,14 @@ def redis() -> Iterator[RedisServer]:
         yield found
 
 
+@pytest.fixture(params=["frozen", "killed"])
+def absence(request: pytest.FixtureRequest, redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Absence:
+    return Absence(redis, monkeypatch, killed=request.param == "killed")
+
+
 @pytest.fixture
 def tries(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each log was tried to be opened, or looked at. Nobody waits long for a frozen server."""
+    """How often each log was tried to be opened, or looked at."""
     found, tried, tail = Counter[str](), Births._try, RedisStore.tail
 
     async def counted(births: Births, log: str, *rest: Any) -> str:
@@ -48,8 +75,6 @@ def tries(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     monkeypatch.setattr(Births, "_try", counted)
     monkeypatch.setattr(RedisStore, "tail", looked_at)
-    monkeypatch.setattr(nodes, "SOCKET_TIMEOUT", 0.2)
-    monkeypatch.setattr(persist, "LONGEST_WAIT", 0.2)
     return found
 
 
@@ -74,11 +99,9 @@ def runs(server: Server) -> list[dict[str, Any]]:
     return list(server.client.get("/runs", params={"limit": 100}).json()["runs"])
 
 
-@pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("keyed", [True, False], ids=["one key", "no key"])
-def test_starts_wait(redis: RedisServer, tries: Counter[str], how: str, keyed: bool) -> None:
+def test_starts_wait(redis: RedisServer, tries: Counter[str], absence: Absence, keyed: bool) -> None:
     """Twenty at once through two processes: with one key they are one run, else each is its own; also in one thread each."""
-    away, back = WAYS[how]
     source = Source()
     with two(redis.url, source, source) as servers, ThreadPoolExecutor(20) as pool:
 
@@ -86,11 +109,11 @@ def test_starts_wait(redis: RedisServer, tries: Counter[str], how: str, keyed: b
             headers = {"Idempotency-Key": "k"} if keyed else {"Thread-Id": f"t{number}"}
             return servers[number % 2].watch("/run", headers=headers)
 
-        away(redis)
+        absence.begin()
         viewers = [pool.submit(start, number) for number in range(20)]
         tried_again(tries, 20)
         assert not any(viewer.done() for viewer in viewers)
-        back(redis)
+        absence.end()
         for waiting in viewers:
             viewer = waiting.result()
             viewer.rest()
@@ -102,30 +125,29 @@ def test_starts_wait(redis: RedisServer, tries: Counter[str], how: str, keyed: b
         assert {run["run"] for run in runs(servers[0])} == started
 
 
-@pytest.mark.parametrize("how", WAYS)
-def test_a_start_whose_client_has_left_begins_once(redis: RedisServer, tries: Counter[str], how: str) -> None:
+def test_a_start_whose_client_has_left_begins_once(redis: RedisServer, tries: Counter[str], absence: Absence) -> None:
     """Leaving ends no run, and none that is about to begin; nobody has asked for a second one."""
-    away, back = WAYS[how]
     source = Source()
     with two(redis.url, source) as (one, other):
-        away(redis)
+        absence.begin()
         with socket.create_connection(("127.0.0.1", int(one.url.rpartition(":")[2]))) as client:
             client.sendall(b"GET /run HTTP/1.1\r\nHost: test\r\n\r\n")
             tried_again(tries, 1)
-        back(redis)
+        absence.end()
         comes_to(lambda: [run["outcome"] for run in runs(other)] == ["completed"])
         assert source.opened == 1
 
 
-def test_a_redis_that_stays_away_is_told(redis: RedisServer, tries: Counter[str]) -> None:
+@pytest.mark.parametrize("absence", ["frozen"], indirect=True)
+def test_a_redis_that_stays_away_is_told(redis: RedisServer, absence: Absence) -> None:
     """After `store_patience`; what reaches it late begins nothing, and is ended."""
     source = Source()
     with two(f"{redis.url}?store_patience=1", source) as (one, other):
         one.watch("/run").rest()  # the connection stands
-        redis.pause()
+        absence.begin()
         refused = one.watch("/run")
         assert (refused.status, refused.json["code"]) == (503, "store_unavailable")
-        redis.go_on()
+        absence.end()
         comes_to(lambda: [run["outcome"] for run in runs(other)] == ["interrupted", "completed"])
         assert source.opened == 1
 
@@ -144,12 +166,10 @@ async def stores(redis: RedisServer) -> AsyncIterator[tuple[RedisStore, RedisSto
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("how", WAYS)
 async def test_opens_of_one_key_wait(
-    redis: RedisServer, tries: Counter[str], stores: tuple[RedisStore, RedisStore], how: str
+    tries: Counter[str], stores: tuple[RedisStore, RedisStore], absence: Absence
 ) -> None:
-    away, back = WAYS[how]
-    away(redis)
+    absence.begin()
     opens = [stores[n % 2].open(f"run/{n}", b"h", records=records(0, 1), key="k", fingerprint=b"f") for n in range(20)]
     opening = asyncio.gather(*opens)
 
@@ -157,7 +177,7 @@ async def test_opens_of_one_key_wait(
         return len(tries) == 20 and min(tries.values()) > 1
 
     assert await eventually(tried)
-    await asyncio.to_thread(back, redis)
+    await asyncio.to_thread(absence.end)
     won = set(await opening)
     assert [f"run/{n}" for n in range(20) if await stores[0].tail(f"run/{n}") is not None] == list(won)
     assert await whole(stores[1], won.pop()) == records(0, 1)
@@ -225,3 +245,45 @@ async def test_an_open_that_was_fenced_before_it_was_answered_is_not_ours(
     with pytest.raises(Conflict):
         await one.append("run/a", 1, records(1, 1), lease=Lease("one"))
     assert await two.open("run/b", b"", key="k", fingerprint=b"f") == "run/a"
+
+
+# Work elsewhere
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("patience", [30.0, 0.5], ids=["for a moment", "for longer than anybody waits"])
+async def test_a_run_that_takes_the_place_of_another_waits(
+    redis: RedisServer, tries: Counter[str], monkeypatch: pytest.MonkeyPatch, absence: Absence, patience: float
+) -> None:
+    """Redis goes exactly when it is to be opened. Who gave up has left it to the next look, of whomever."""
+    url = f"{redis.url}?beat=0.05&store_patience={patience}"
+    one, other = Process(url), Process(url)
+    for process in (one, other):
+        await process.tide.ready()
+    await died_at_work(url)
+    elsewhere = one.tide.runner.elsewhere
+    hand_on = elsewhere.hand_on
+
+    async def meets_trouble(*given: Any) -> Launched:
+        absence.begin()
+        tries.clear()
+        return await hand_on(*given)
+
+    monkeypatch.setattr(elsewhere, "hand_on", meets_trouble)
+    monkeypatch.setattr(claims, "CLAIM_PATIENCE", 0.1)  # less than anybody waits for the store
+    reaping = asyncio.create_task(one.keeper.reap())
+
+    async def tried() -> bool:
+        return any(count > 1 for log, count in tries.items() if log != "run/r")
+
+    assert await eventually(tried)
+    if patience < 1:
+        with suppress(Unavailable):  # that is its keeper's to tell
+            await reaping
+        await one.tide.aclose()
+    await asyncio.to_thread(absence.end)
+    await (reaping if patience > 1 else other.keeper.look(LATER))
+    assert len(await replaced([other])) == 1
+    assert len(one.queue.sent) + len(other.queue.sent) == 1
+    for process in (one, other):
+        await process.tide.aclose()
