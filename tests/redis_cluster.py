@@ -10,6 +10,7 @@ from typing import Any
 
 from redis import Redis
 from redis.crc import key_slot
+from tests.certificates import Certificates
 from tests.redis_server import RedisServer, binary, free_port, wait_for
 
 SLOTS = 16384
@@ -28,7 +29,8 @@ class Cluster:
     def url(self) -> str:
         """What a store is opened with: two of the nodes, which tell of the others."""
         first, second = self.nodes[:2]
-        return f"redis+cluster://127.0.0.1:{first.port},127.0.0.1:{second.port}"
+        addresses, tls = f"127.0.0.1:{first.port},127.0.0.1:{second.port}", first.tls
+        return f"redis+cluster://{addresses}" if tls is None else f"rediss+cluster://{addresses}/?{tls.query}"
 
     def index(self, key: str) -> int:
         """Which of the masters had this key in the beginning."""
@@ -36,7 +38,7 @@ class Cluster:
 
     def ask(self, index: int, *command: Any) -> Any:
         """The answer of a node to one command."""
-        with Redis(port=self.nodes[index].port, decode_responses=True) as client:
+        with client_of(self.nodes[index]) as client:
             return client.execute_command(*command)
 
     def form(self) -> None:
@@ -84,12 +86,14 @@ class Cluster:
 
 
 @contextmanager
-def redis_cluster(*options: str, masters: int = 3, replicas: bool = False) -> Iterator[Cluster]:
-    """The cluster. With `replicas` each master has one, which takes its place when it dies."""
+def redis_cluster(
+    *options: str, masters: int = 3, replicas: bool = False, tls: Certificates | None = None
+) -> Iterator[Cluster]:
+    """The cluster. With `replicas` each master has one, which takes its place when it dies. With `tls` all speak nothing else."""
     command = (
         binary(), "--bind", "127.0.0.1", "--save", "", "--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT),
         "--cluster-require-full-coverage", "no", "--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0",
-        *options,
+        *(("--tls-cluster", "yes") if tls is not None else ()), *options,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         nodes = []
@@ -97,13 +101,22 @@ def redis_cluster(*options: str, masters: int = 3, replicas: bool = False) -> It
             own = Path(folder, str(number))
             own.mkdir()
             bus = free_port()
-            node = RedisServer((*command, "--cluster-port", str(bus)), free_port(), own)
+            node = RedisServer((*command, "--cluster-port", str(bus)), free_port(), own, tls=tls)
             node.bus = bus
             stack.callback(node.kill)
             nodes.append(node)
         found = Cluster(nodes, masters=masters)
         found.form()
         yield found
+
+
+def client_of(server: RedisServer) -> Redis:
+    """One that asks this server."""
+    tls = server.tls
+    if tls is None:
+        return Redis(port=server.port, decode_responses=True)
+    files = {"ssl_ca_certs": tls.authority, "ssl_certfile": tls.certificate, "ssl_keyfile": tls.key}
+    return Redis(port=server.port, decode_responses=True, ssl=True, **{name: str(path) for name, path in files.items()})
 
 
 def _text(info: Any) -> str:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from tests.certificates import Certificates
 
 MISSING = "redis-server is missing. Debian: apt-get install redis-server"
 BINARIES = (os.environ.get("REDIS_SERVER", ""), "redis-server", "valkey-server")
@@ -24,19 +25,23 @@ PATIENCE = 20.0
 
 
 class RedisServer:
-    """A running server. Its port stays the same."""
+    """A running server. Its port stays the same. With `tls` it speaks nothing else, and to nobody without a certificate."""
 
-    def __init__(self, command: Sequence[str], port: int, folder: Path) -> None:
+    def __init__(self, command: Sequence[str], port: int, folder: Path, *, tls: Certificates | None = None) -> None:
         self.port = port
+        self.tls = tls
         self.bus = 0
         """Of a node of a cluster: the port at which the others hear it."""
         self._folder = folder
-        self._command = [*command, "--port", str(port), "--dir", str(folder)]
+        ports = ("--port", str(port)) if tls is None else ("--port", "0", "--tls-port", str(port), *tls.options)
+        self._command = [*command, *ports, "--dir", str(folder)]
         self._process = self._started()
 
     @property
     def url(self) -> str:
         """What a store is opened with."""
+        if self.tls is not None:
+            return f"rediss://127.0.0.1:{self.port}/0?{self.tls.query}"
         return f"redis://127.0.0.1:{self.port}/0"
 
     def pause(self) -> None:
@@ -73,7 +78,7 @@ class RedisServer:
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until and process.poll() is None:
             try:
-                with socket.create_connection(("127.0.0.1", self.port), 1) as probe:
+                with self._connected() as probe:
                     probe.sendall(b"PING\r\n")
                     if probe.recv(16).startswith(b"+PONG"):
                         return process
@@ -84,13 +89,17 @@ class RedisServer:
         process.wait()
         raise RuntimeError("redis-server did not start")
 
+    def _connected(self) -> socket.socket:
+        plain = socket.create_connection(("127.0.0.1", self.port), 1)
+        return plain if self.tls is None else self.tls.context.wrap_socket(plain, server_hostname="localhost")
+
 
 @contextmanager
-def redis_server(*options: str) -> Iterator[RedisServer]:
+def redis_server(*options: str, tls: Certificates | None = None) -> Iterator[RedisServer]:
     """The server, killed and its folder removed at the end."""
     with tempfile.TemporaryDirectory() as folder:
         command = (binary(), "--bind", "127.0.0.1", "--save", "", *options)
-        server = RedisServer(command, free_port(), Path(folder))
+        server = RedisServer(command, free_port(), Path(folder), tls=tls)
         try:
             yield server
         finally:

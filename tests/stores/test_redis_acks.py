@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
-from tests.redis_server import ON_DISK, RedisServer, redis_server
+from tests.redis_cluster import redis_cluster
+from tests.redis_server import ON_DISK, RedisServer, redis_server, wait_for
 
 from tidelog.errors import InvalidRequest, Unavailable
 from tidelog.log import Lease
@@ -56,6 +57,34 @@ async def test_a_replica_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
             async with opened(replica.url) as later:
                 assert await whole(later, "run/b") == records(0, 3)
             redis.go_on()
+
+
+async def test_the_replicas_of_a_cluster_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node dies the moment that it is stored, and its replica takes its place."""
+    with redis_cluster(replicas=True) as cluster:
+        node = cluster.index("{a}")
+        replica = cluster.nodes[node + cluster.masters]
+        async with opened(f"{cluster.url}?ack=replica&store_patience=1") as store, opened(cluster.url) as later:
+            await store.open("run/a", b"h", records=records(0, 1))
+            await store.append("run/a", 1, records(1, 2), lease=Lease("one"))
+            with monkeypatch.context() as patch:
+                patch.setattr(errand, "ACK_TIMEOUT", 0.1)
+                replica.pause()
+                with pytest.raises(Unavailable):
+                    await store.append("run/a", 3, records(3, 1), lease=Lease("one"))
+                replica.go_on()
+            wait_for(lambda: cluster.has_all(node), "the replica is there again")
+            await store.open("other/a", b"h", records=records(0, 5))  # the same slot
+            cluster.nodes[node].kill()
+
+            async def there() -> bool:
+                try:
+                    return await whole(later, "other/a") == records(0, 5)
+                except Unavailable:
+                    return False
+
+            assert await eventually(there)
+            assert (await whole(later, "run/a"))[:3] == records(0, 3)
 
 
 async def test_the_disk_has_it() -> None:
