@@ -1,7 +1,7 @@
 """The Redis store beside memory, raw ASGI that keeps nothing, and npm's ``resumable-stream`` on the same Redis.
 
-``python -m bench.redis_store`` prints two tables: what an event of 300 runs with a viewer each costs the server and Redis, and
-what one run costs Redis that is watched on three processes.
+``python -m bench.redis_store`` prints two tables: what an event of 300 runs with a viewer each costs the server and Redis, or a
+cluster of it, and what one run costs Redis that is watched on three processes.
 """
 
 from __future__ import annotations
@@ -63,14 +63,16 @@ def report(quick: bool) -> None:
     machine.allow_many_sockets()
     build.binary("client")
     rows = [roster.choose([name])[0] for name in ("raw", "tidelog-memory", "tidelog-redis")]
+    on_one_redis = [row for row in rows if row.beside]
+    rows.append(roster.REDIS_CLUSTER)
     try:
-        rows += _resumable_stream()
+        peer, resumed = _resumable_stream()
+        rows += peer, resumed
+        on_one_redis.append(peer)
     except (OSError, subprocess.SubprocessError) as error:
         print(f"  resumable-stream could not be installed: {error}")
     _print_costs(rows, FULL if quick is False else QUICK, rounds=1 if quick else ROUNDS)
-    _print_fans(
-        [row for row in rows if row.beside and row.name != "resumed"], QUICK_FAN_SECONDS if quick else FAN_SECONDS
-    )
+    _print_fans(on_one_redis, QUICK_FAN_SECONDS if quick else FAN_SECONDS)
 
 
 def _resumable_stream() -> tuple[Server, Server]:

@@ -139,6 +139,13 @@ SERVERS = (
 )
 
 
+REDIS_CLUSTER = _tidelog(
+    "tidelog-redis-cluster",
+    "tidelog Redis Cluster, 3 masters",
+    "redis+cluster://127.0.0.1:{beside}",
+    command=_TIDELOG_SERVE,
+    beside=("{python}", "-m", "bench.servers.redis_cluster", "{beside}", "{scratch}"),
+)
 ONE_PROCESS = _timed("tidelog-sqlite-one", "one process", "1")
 FOUR_PROCESSES = _timed("tidelog-sqlite-four", "four processes", "4")
 BUILT_IN = Server(
