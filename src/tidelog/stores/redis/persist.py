@@ -26,7 +26,7 @@ async def persist(
     Raises `Unavailable` where the patience is at its end.
     """
     loop = asyncio.get_running_loop()
-    give_up_at, wait = loop.time() + patience, FIRST_WAIT
+    give_up_at, wait, told = loop.time() + patience, FIRST_WAIT, False
     while True:
         try:
             async with asyncio.timeout_at(give_up_at if not closing() else None):
@@ -36,6 +36,8 @@ async def persist(
         except Unavailable as error:
             if closing() or loop.time() + wait > give_up_at:
                 raise
-            _log.warning("Redis did not answer, will try again: %s", error)
+            if not told:  # many may wait
+                _log.warning("Redis did not answer, will try again: %s", error)
+            told = True
         await asyncio.sleep(wait)
         wait = min(LONGEST_WAIT, wait * 2)
