@@ -144,10 +144,14 @@ def test_a_redis_that_stays_away_is_told(redis: RedisServer, absence: Absence) -
     """After `store_patience`; what reaches it late begins nothing, and is ended."""
     source = Source()
     with two(f"{redis.url}?store_patience=1", source) as (one, other):
-        one.watch("/run").rest()  # the connection stands
+        before = one.watch("/run")
+        before.rest()  # the connection stands
         absence.begin()
-        refused = one.watch("/run")
+        refused = one.watch("/run", accept="application/x-ndjson")
         assert (refused.status, refused.json["code"]) == (503, "store_unavailable")
+        back = other.watch(f"/runs/{before.run}/events")  # as an EventSource, which any other status would end for good
+        back.rest()
+        assert (back.status, back.body[:7]) == (200, b"retry: ")
         absence.end()
         comes_to(lambda: [run["outcome"] for run in runs(other)] == ["interrupted", "completed"])
         assert source.opened == 1

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Scope
 
-from tidelog.errors import Overloaded, TidelogError
+from tidelog.errors import Overloaded, TidelogError, Unavailable
 from tidelog.server.negotiate import may_be_event_source
 from tidelog.server.status import problem
 from tidelog.server.view import RETRY
@@ -23,13 +23,16 @@ STREAM_HEADERS: Final = {
 
 def refusal(scope: Scope, error: TidelogError) -> Response:
     """The answer to a request that cannot be done, in the words that its client understands."""
-    if isinstance(error, Overloaded) and may_be_event_source(scope):
+    if isinstance(error, (Overloaded, Unavailable)) and may_be_event_source(scope):
         return come_back(error.retry_after)
     return problem(error, *_chosen(error))
 
 
 def come_back(after: float | None = None) -> Response:
-    """What EventSource understands as overload: any status but 200 would end it for good (spec §5). `after` is in seconds."""
+    """What EventSource understands as overload, or a store that is away: any status but 200 would end it for good (spec §5).
+
+    `after` is in seconds.
+    """
     headers = {**STREAM_HEADERS, "Vary": "Accept"}
     retry = random.randint(*RETRY) + round(1000 * (after or 0))
     return Response(b"retry: %d\n\n" % retry, 200, headers, "text/event-stream")
