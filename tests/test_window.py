@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from tidelog.log import Record
-from tidelog.window import LOOK_EVERY, WINDOW_BYTES, WINDOW_RECORDS, LogWindow
+from tidelog.window import ENDED_BYTES, LOOK_EVERY, WINDOW_BYTES, WINDOW_RECORDS, LogWindow
 
 
 def records(count: int, size: int, *, first: int = 1) -> list[Record]:
@@ -51,3 +53,21 @@ def test_it_lets_go_of_nothing_that_is_still_needed() -> None:
     size = window.shrink(1_000_000, 100)
     assert window.base == 100 and len(window.records) == 900
     assert size == 900_000
+
+
+def test_of_a_log_that_has_ended_it_keeps_less() -> None:
+    window = LogWindow(0, records(100, 500))
+    window.look(100)
+    assert window.base == 0
+    window.ended = True
+    window.look(100)
+    assert 0 < sum(len(one.data) for one in window.records) <= ENDED_BYTES
+    assert window.page(window.base, 1 << 20).ended
+
+
+def test_a_page_that_was_read_keeps_nothing_that_it_lets_go_of() -> None:
+    window = LogWindow(0, records(WINDOW_RECORDS + 1, 100))
+    page = window.page(0, 4096)
+    window.look(WINDOW_RECORDS + 1)
+    assert window.base > 0
+    assert page not in gc.get_referents(window)

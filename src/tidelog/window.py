@@ -15,12 +15,16 @@ from tidelog.seams import Page
 WINDOW_RECORDS: Final = 256
 WINDOW_BYTES: Final = 64 * 1024
 """What a window holds of records that it may let go of; where there is more, half of this stays."""
+ENDED_BYTES: Final = 16 * 1024
+"""The same once the log has ended: whoever still reads here is about to have it all."""
 SHORTEST: Final = 32
 """Bytes that the data of a record has at least, or counts for."""
 CUTS: Final = 1024
 """Ends of pages that a window remembers."""
 LOOK_EVERY: Final = 64
 """Records after which `look` is due."""
+_NOTHING: Final = Page((), False, False)
+_NOWHERE: Final = (-1, 0, 0, False)
 
 
 class LogWindow:
@@ -34,9 +38,9 @@ class LogWindow:
         self.stored = base + len(records)
         self.ended = False
         self.look_at = self.stored + LOOK_EVERY
-        self._place = (-1, 0, 0, False)
+        self._place = _NOWHERE
         """Where the last long page was read: who stands at the same place gets the same one."""
-        self._page = Page((), False, False)
+        self._page = _NOTHING
         self._cuts: dict[tuple[int, int], int] = {}
         """Where pages end that are full, by where they begin and their limit: many take a long log in the same pages."""
 
@@ -61,14 +65,19 @@ class LogWindow:
         """Let go of the oldest records, none behind `upto`, if their number or their `size` in bytes is too large; the size of
         what stays, as if all were of one size.
         """
-        count = len(self.records)
-        if count <= WINDOW_RECORDS and size <= WINDOW_BYTES:
+        count, most = len(self.records), ENDED_BYTES if self.ended else WINDOW_BYTES
+        if count <= WINDOW_RECORDS and size <= most:
             return size
-        keep = min(WINDOW_RECORDS, WINDOW_BYTES * count // (size + 1)) // 2
+        keep = min(WINDOW_RECORDS, most * count // (size + 1)) // 2
         cut = max(0, min(count - keep, upto - self.base))
         del self.records[:cut]
         self.base += cut
+        self._forget_page()
         return size * (count - cut) // count
+
+    def _forget_page(self) -> None:
+        """It would keep what the window has let go of."""
+        self._page, self._place = _NOTHING, _NOWHERE
 
     def _cut(self, after: int, limit: int) -> Page:
         """What is in memory anyway counts for its data alone."""

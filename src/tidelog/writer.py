@@ -28,8 +28,8 @@ from tidelog.turn import Turn
 
 log = logging.getLogger("tidelog")
 
-PENDING_BYTES: Final = 256 * 1024
-"""What may wait to be stored before the source is held."""
+PENDING_BYTES: Final = 128 * 1024
+"""What may wait to be stored before the source is held. A store that gathers holds it up to three times over."""
 GATHERED: Final = 16
 SHORT: Final = 128
 """So many texts at most become one record, none of them longer than so many characters."""

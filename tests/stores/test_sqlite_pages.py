@@ -13,7 +13,7 @@ from tidelog.bell import Bell
 from tidelog.errors import Gone, Unavailable
 from tidelog.log import Lease, Record
 from tidelog.seams import Page
-from tidelog.stores.sqlite import SqliteStore
+from tidelog.stores.sqlite import SqliteStore, reading
 from tidelog.stores.sqlite.pages import Pages
 
 pytestmark = pytest.mark.anyio
@@ -138,3 +138,30 @@ async def test_a_log_that_another_process_drops_is_shown_to_nobody(store: Sqlite
     with pytest.raises(Gone):
         await store.read(LOG, 0, LIMIT)
     await other.aclose()
+
+
+async def test_who_is_far_behind_a_log_of_ours_reads_no_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They hold all logs together; what is in no chunk yet this process has in memory."""
+
+    def read(*_: object) -> None:
+        raise AssertionError("a segment was read")
+
+    store = SqliteStore(f"sqlite:///{tmp_path / 'runs.db'}")
+    await store.start("me")
+    await store.open(LOG, b"", records=[Record(1, 0.0, b'{"n":1}', 1)])
+    for seq in range(2, MANY + 1):
+        written = store.append(LOG, seq - 1, [Record(seq, 0.0, b'{"n":%07d}' % seq * 10, 1)], lease=Lease("me"))
+        if seq % 100 == 0:
+            await written
+    window = store.window(LOG)
+    assert window is not None and window.base > 100
+    monkeypatch.setattr(reading, "blocks_behind", read)
+    assert await taken(store) == list(range(1, MANY + 1))
+    monkeypatch.undo()
+    await store.append(LOG, MANY, [Record(MANY + 1, 0.0, b"{}", 1)], lease=Lease("me"), ended=True)
+    found = await store.read(LOG, window.base - 1, 1 << 20)
+    assert found.records[-1].seq == MANY + 1
+    assert found.ended and not found.more, "all of it is in chunks"
+    await store.aclose()

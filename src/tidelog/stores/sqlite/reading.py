@@ -51,8 +51,11 @@ def find(execute: Execute, name: str, mark: int) -> Found | None:
     return None
 
 
-def read(execute: Execute, name: str, mark: int, after: int, limit: int) -> Stretch:
-    """Blocks that hold at least `limit` bytes behind `after`, or all there are. Raises `Gone`."""
+def read(execute: Execute, name: str, mark: int, after: int, limit: int, ours: bool) -> Stretch:
+    """Blocks that hold at least `limit` bytes behind `after`, or all there are. Raises `Gone`.
+
+    `ours`: while the log lives, what is in no chunk this process has in memory, and segments, which hold many logs, stay unread.
+    """
     found = find(execute, name, mark)
     if found is None:
         raise Gone(code="expired" if is_expired(execute, name) else "not_found")
@@ -65,6 +68,8 @@ def read(execute: Execute, name: str, mark: int, after: int, limit: int) -> Stre
         last = block.last
         if block.first > after:
             size += len(block.data) + RECORD_COST * block.records
+    if ours and blocks and found.lease is not None:
+        return Stretch(blocks, False, False)
     blocks += blocks_behind(execute, found, mark, last)
     return Stretch(blocks, True, found.ended is not None)
 

@@ -131,12 +131,11 @@ class SqliteStore:
             return live.page(after, limit)
         mark = mark_of(log)
         bell = self._bells.get(mark)
-        if bell is None:
-            return await self._page(log, mark, after, limit)
-        return await self._pages.read(bell, after, limit, partial(self._page, log, mark, after, limit))
+        page = partial(self._page, log, mark, after, limit, ours=live is not None)
+        return await (page() if bell is None else self._pages.read(bell, after, limit, page))
 
-    async def _page(self, log: str, mark: int, after: int, limit: int) -> Page:
-        found = await self._read(reading.read, log, mark, after, limit)
+    async def _page(self, log: str, mark: int, after: int, limit: int, *, ours: bool) -> Page:
+        found = await self._read(reading.read, log, mark, after, limit, ours)
         return blocks.page(found.blocks, after, limit, complete=found.complete, ended=found.ended)
 
     def window(self, log: str) -> Window | None:
