@@ -113,6 +113,11 @@ class Cursor:
         self.ended = False
         self._waiter.woken = True
 
+    def let_go(self) -> None:
+        """Hold nothing of the log until the next `next`, which will read."""
+        self.window = None
+        self._waiter.woken = True
+
     def wake(self) -> None:
         """End a `next` that waits, or the next one: it returns nothing new."""
         self._interrupted = True

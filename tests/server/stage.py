@@ -81,6 +81,10 @@ class Stage:
         """Bytes that came behind the requests of those."""
         return self.server.call(lambda: sum(len(one._next) for one in self._detached()))
 
+    def buffered(self) -> int:
+        """Bytes that wait in this process for their sockets."""
+        return self.server.call(lambda: sum(one.transport.get_write_buffer_size() for one in self._detached()))
+
     def _detached(self) -> list[detached.Detached]:
         return [one for one in self.state.connections if isinstance(one, detached.Detached)]
 

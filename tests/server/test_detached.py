@@ -24,7 +24,9 @@ from tests.server.test_tracing import Traced, of
 from tidelog import SourceError, Tidelog, cancel_after
 from tidelog.log import Record
 from tidelog.server import detached
+from tidelog.server.serve import WRITE_BUFFER
 from tidelog.testing import Gate, rebuild
+from tidelog.transports.deliver import SLICE_BYTES
 from tidelog.transports.lines import Lines
 
 
@@ -414,6 +416,24 @@ def test_a_viewer_that_is_behind_has_all_of_it() -> None:
             gate.open()
             chat.script.wait_closed()
             assert rebuild([*viewer.frames, *viewer.rest()]) == "Hel" + "".join(words)
+            assert viewer.complete
+        stage.empty()
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_who_takes_nothing_from_the_first_needs_no_request(ends: bool) -> None:
+    """It waits like any other, for room; the run goes on meanwhile, or ends."""
+    words, gate = [f"{number} " + "x" * 10_000 for number in range(200)], Gate()
+    chat = Chat(*words) if ends else Chat(*words, gate, "lo")
+    with Stage(chat) as stage:
+        with stage.server.watch("/chat", receive_buffer=4096) as viewer:
+            stage.detached()
+            until(lambda: stage.noting.over == 1)
+            if not ends:
+                gate.open()
+            chat.script.wait_closed()
+            assert stage.buffered() <= WRITE_BUFFER + SLICE_BYTES + 512, "what did not go out is one write at most"
+            assert rebuild(viewer.rest()) == "".join(words) + ("" if ends else "lo")
             assert viewer.complete
         stage.empty()
 

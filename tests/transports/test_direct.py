@@ -39,6 +39,9 @@ class Fast(Socket):
         self._every = every
         self._asked = 0
 
+    def clear(self, sent: int) -> bool:
+        return sent > 0
+
     def ready(self, sent: int) -> bool:
         self._asked += 1
         return sent > 0 and self._asked % self._every == 0
@@ -48,6 +51,9 @@ class Fast(Socket):
         assert data.endswith(b">")
         self.direct += 1
         self.writes.append(data.translate(None, b"<>"))
+
+    async def room(self) -> None:
+        await self.free.wait()
 
     async def write(self, data: bytes) -> None:
         assert b"<" not in data, "the server puts it into its own"
@@ -60,7 +66,7 @@ class Door:
     envelope = ENVELOPE
 
     def __init__(self, socket: Fast) -> None:
-        self.ready, self.put = socket.ready, socket.put
+        self.clear, self.ready, self.room, self.put = socket.clear, socket.ready, socket.room, socket.put
         self._looks = 0
 
     @property
@@ -118,7 +124,7 @@ class Open:
     open = True
 
     def __init__(self, socket: Fast) -> None:
-        self.ready, self.put = socket.ready, socket.put
+        self.clear, self.ready, self.room, self.put = socket.clear, socket.ready, socket.room, socket.put
 
 
 class Viewer:

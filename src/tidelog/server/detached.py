@@ -57,15 +57,17 @@ class Detached(asyncio.Protocol):
 
     envelope = CHUNK
 
-    def __init__(self, protocol: HttpToolsProtocol, gone: Callable[[], None], *, keep_alive: bool) -> None:
-        """In the place of `protocol`. `gone` is called when the peer goes."""
+    def __init__(
+        self, protocol: HttpToolsProtocol, gone: Callable[[], None], *, keep_alive: bool, full: bool = False
+    ) -> None:
+        """In the place of `protocol`. `gone` is called when the peer goes; `full`: its buffer is."""
         self.transport = protocol.transport
-        self.open = True
+        self.open = not full
         self.put = protocol.transport.write
         self._gone: Callable[[], None] | None = gone
         self._keep_alive = keep_alive
         self._config, self._server, self._app_state = protocol.config, protocol.server_state, protocol.app_state
-        self._full = False
+        self._full = full
         self._room: asyncio.Future[None] | None = None
         """Done when the buffer has room again, where somebody waits for that."""
         self._broken = False
@@ -85,9 +87,18 @@ class Detached(asyncio.Protocol):
         self._server.tasks.add(task)
         task.add_done_callback(self._done, context=context)
 
+    def clear(self, sent: int) -> bool:
+        """There is nothing else in between."""
+        return True
+
     def ready(self, sent: int) -> bool:
-        """Whether the socket takes more: there is nothing else in between."""
+        """Whether the socket takes more."""
         return self.open
+
+    async def room(self) -> None:
+        """Wait until the buffer has room."""
+        while not self.open:
+            await self._wait()
 
     async def write(self, data: bytes) -> None:
         """Write a part of the body once there is room; nothing where the peer has gone."""

@@ -21,9 +21,13 @@ from tidelog.server.detached import CHUNK, NOWHERE, Detached
 SEND_BUFFER: Final = 16 * 1024
 """Bytes of SO_SNDBUF; Linux doubles it for its own book-keeping."""
 UNSENT: Final = 16 * 1024
-"""Bytes of TCP_NOTSENT_LOWAT: how much may wait unsent in the kernel before the socket counts as full."""
-WRITE_BUFFER: Final = 16 * 1024
-"""Bytes that may wait in the process before a delivery waits."""
+"""Bytes of TCP_NOTSENT_LOWAT: how much may wait unsent in the kernel before the socket counts as full.
+
+Linux looks at these limits when it begins a segment, and fills the last one, which is not sent yet, without looking: with large
+writes 50 KB stay behind in a connection whose peer reads nothing, whatever the limits (with small ones it runs out of fragments).
+"""
+WRITE_BUFFER: Final = 4 * 1024
+"""Bytes that may wait in the process before a delivery waits; what is waited for is one write at most, of a slice, and these."""
 BACKLOG: Final = 2048
 JUST_COME: Final = 0.25
 """Seconds at shutdown for the first request of a connection that has just come."""
@@ -145,7 +149,9 @@ class Connection:
     out here, byte for byte as many and under no encoding: nobody holds it back or compresses it.
     """
 
-    __slots__ = ("_broken", "_cycle", "_detached", "_encoded", "_gone", "_over", "_passed", "_transport", "open", "put")
+    __slots__ = (
+        "_broken", "_cycle", "_detached", "_encoded", "_gone", "_over", "_passed", "_room", "_transport", "open", "put",
+    )  # fmt: skip
 
     envelope = CHUNK
 
@@ -159,6 +165,7 @@ class Connection:
         self._broken = False
         self._encoded = False
         self._detached = False
+        self._room: asyncio.Future[None] | None = None
         self._gone: Callable[[], None] | None = None
 
     async def send(self, message: Any) -> None:
@@ -177,16 +184,31 @@ class Connection:
         if body:
             self._passed += len(message.get("body", b""))
 
-    def ready(self, sent: int) -> bool:
-        """Whether `sent` bytes of a chunked body have come through `send`, and the socket takes more."""
-        if self._passed != sent or not sent or not self.open or self._encoded:
+    def clear(self, sent: int) -> bool:
+        """Whether `sent` bytes of a chunked body have come through `send`."""
+        if self._passed != sent or not sent or self._encoded:
             return False
         cycle = self._cycle
         return bool(cycle.chunked_encoding) and not cycle.disconnected and not cycle.response_complete
 
+    def ready(self, sent: int) -> bool:
+        """Whether they have, and the socket takes more."""
+        return self.open and self.clear(sent)
+
+    async def room(self) -> None:
+        """Until the socket takes more."""
+        while not self.open:
+            self._room = asyncio.get_running_loop().create_future()
+            try:
+                await self._room
+            finally:
+                self._room = None
+
     def resume(self) -> None:
         """The socket takes more again."""
         self.open = not self._over and not self._cycle.disconnected and not self._transport.is_closing()
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
 
     def tell(self, gone: Callable[[], None] | None) -> bool:
         """Call this when the peer goes, at once if it has; None: nothing any more. False for a request whose body is not there
@@ -211,7 +233,7 @@ class Connection:
     def detach(self, gone: Callable[[], None]) -> Detached | None:
         """Take the stream out of its request, which is complete with that; `gone` is called when the peer goes.
 
-        Only where `ready`. None where the request is still needed: its body is not there yet, or something came behind it.
+        Only where `clear`. None where the request is still needed: its body is not there yet, or something came behind it.
         """
         cycle, protocol = self._cycle, self._transport.get_protocol()
         if not isinstance(protocol, Protocol) or protocol.scope is not cycle.scope or protocol.cycle is not cycle:
@@ -223,7 +245,7 @@ class Connection:
         cycle.message_event.set()
         cycle.transport = NOWHERE
         protocol.let_go()
-        return Detached(protocol, gone, keep_alive=cycle.keep_alive)
+        return Detached(protocol, gone, keep_alive=cycle.keep_alive, full=cycle.flow.write_paused)
 
     def break_off(self) -> None:
         """Let the end of the body, when it comes, be no end: what was sent before arrives, and the client sees that it is cut.

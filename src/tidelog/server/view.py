@@ -31,7 +31,9 @@ from tidelog.transports.deliver import HEARTBEAT, SEND_TIMEOUT, Delivery, Pacing
 log = logging.getLogger("tidelog")
 
 VIEWER_BATCH: Final = 16 * 1024
-"""Bytes that a viewer reads at once. One that takes nothing holds them several times over: as records, frames and bytes."""
+"""Bytes that a viewer reads at once, which it then holds several times over, as records, frames and bytes; until it has written
+them: one that takes nothing holds the bytes that did not go out.
+"""
 RETRY: Final = (1000, 3000)
 """Between these many milliseconds a viewer waits before it comes back: spread, so that they do not come together."""
 

@@ -301,6 +301,10 @@ class Crowd:
             self._dissolve()
             self._leader.leave()
 
+    def clear(self, sent: int) -> bool:
+        """See `Direct`."""
+        return True
+
     def ready(self, sent: int) -> bool:
         """See `Direct`."""
         return self.open

@@ -135,13 +135,14 @@ class Delivery:
                     break
                 if records:
                     await self._send(records)
+                    records = ()  # who waits for room or for more holds no page
                     if self._cursor.more:
                         await asyncio.sleep(0)  # it may be long until the socket is full: others have their turn
-                elif self._cursor.ended:
-                    self._how = "ended"
                 elif resting and self._rests():
                     self._task = None
                     return "resting"
+                elif self._cursor.ended:
+                    self._how = "ended"
                 elif self._framing.heartbeat and self._quiet() >= self._pacing.heartbeat:
                     await self._beat()
             if self._how == "sent_away":
@@ -373,10 +374,14 @@ class Delivery:
         return await self._say_plain(records[middle:]) or first
 
     async def _out(self, data: bytes) -> None:
-        limit = FAREWELL_TIMEOUT if self._how == "sent_away" else self._pacing.send_timeout
-        self._alarm.set(self._loop.time() + limit)
-        self._writing = True
+        self._begin_to_write()
         await self._write(data)
         self._writing = False
         self._sent += len(data)
         self._spoke_at = self._loop.time()
+
+    def _begin_to_write(self) -> None:
+        """From here on the viewer is given up once it has taken nothing for too long."""
+        limit = FAREWELL_TIMEOUT if self._how == "sent_away" else self._pacing.send_timeout
+        self._alarm.set(self._loop.time() + limit)
+        self._writing = True

@@ -6,6 +6,7 @@ at the tick at which it will be. The task of the delivery sleeps meanwhile; it i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from math import inf
 from typing import Final, Protocol
@@ -15,7 +16,7 @@ from tidelog.frame import Envelope
 from tidelog.granularity import is_one_part, join
 from tidelog.log import Record
 from tidelog.seams import Dialect, Framing
-from tidelog.transports.deliver import SLICE_BYTES, Delivery, Pacing, Write
+from tidelog.transports.deliver import REST, SLICE_BYTES, Delivery, Pacing, Write
 from tidelog.turn import Turn
 
 BURST: Final = 0.0005
@@ -39,8 +40,16 @@ class Direct(Protocol):
         """Write these bytes, in their envelope: only while `open`, and once `ready` was true since the last `Write`."""
         ...
 
+    def clear(self, sent: int) -> bool:
+        """Whether the `sent` bytes that went through `Write` have come out as they were, so that `put` may follow them."""
+        ...
+
     def ready(self, sent: int) -> bool:
-        """Whether a write would go out now, right behind the `sent` bytes that went through `Write`."""
+        """Whether a write would go out now, right behind these: `clear` and `open`."""
+        ...
+
+    async def room(self) -> None:
+        """Until the socket takes more. One that has lost its peer never does."""
         ...
 
 
@@ -66,10 +75,36 @@ class DirectDelivery(Delivery):
         self._direct, self._write = direct, write
 
     def _rests(self) -> bool:
-        super()._rests()
-        if not self._direct.ready(self._sent):
+        """Who takes nothing waits like any other: for room, not for records. Who has it all need not wait."""
+        direct = self._direct
+        if self._quiet() < REST or (self._cursor.ended and direct.open):
             return False
-        self._alarm.close()  # all is written
+        super()._rests()
+        if not direct.clear(self._sent):
+            return False
+        self._alarm.close()  # what is written is the connection's
+        return True
+
+    async def _next(self) -> Sequence[Record]:
+        """A full socket is waited for before anything is read: a viewer that is behind holds no page meanwhile."""
+        direct = self._direct
+        if not direct.open and direct.clear(self._sent):
+            self._cursor.let_go()
+            if not await self._room(REST if self._resting else None):
+                return ()
+        return await super()._next()
+
+    async def _room(self, patience: float | None = None) -> bool:
+        """Whether the socket takes more, at last or within so many seconds. Who takes nothing for too long is given up."""
+        self._begin_to_write()
+        try:
+            async with asyncio.timeout(patience):
+                await self._direct.room()
+        except TimeoutError:
+            return False
+        finally:
+            self._writing = False
+        self._spoke_at = self._loop.time()
         return True
 
     async def _out(self, data: bytes) -> None:
@@ -85,16 +120,16 @@ class DirectDelivery(Delivery):
         self._spoke_at = self._loop.time()
 
     async def _say_plain(self, records: Sequence[Record]) -> bool:
-        """What a viewer that is behind is told, in the same bytes as others: the task waits only where the socket is full."""
+        """What a viewer that is behind is told, in the same bytes as others."""
         direct = self._direct
+        if not direct.open and direct.clear(self._sent):
+            await self._room()  # behind the first half of a page
         data = self._bytes(records) if records and direct.ready(self._sent) else b""
         if not data:
             return await self._say(self._frames(records))
         if len(data) > SLICE_BYTES and len(records) > 1:
             return await self._say_halves(records)
         direct.put(data)
-        if not direct.open:
-            await self._out(b"")  # returns once there is room
         self._spoke_at = self._loop.time()
         return True
 
@@ -148,8 +183,10 @@ class DirectDelivery(Delivery):
         try:
             done = self._waiting and self._write_page()
         finally:
-            if not done:
+            if not done and self._direct.open:
                 self._cursor.ring()
+            elif not done:
+                self._cursor.rouse()  # to wait for room, not to read
 
     def _write_page(self) -> bool:
         cursor, direct = self._cursor, self._direct
