@@ -29,9 +29,10 @@ from tidelog.server.access import target_of, verb_of
 from tidelog.server.described import described
 from tidelog.server.guard import check_site, is_local
 from tidelog.server.producers import Producers
+from tidelog.server.refusal import refusal
 from tidelog.server.repeat import Redispatch
 from tidelog.server.response import Edge
-from tidelog.server.status import json_response, problem
+from tidelog.server.status import json_response
 from tidelog.server.templates import Templates
 from tidelog.server.tickets import asked_run
 from tidelog.server.view import Subject
@@ -315,7 +316,7 @@ def _answered(edge: Edge, call: Route) -> Route:
         try:
             return await call(request)
         except TidelogError as error:
-            return problem(error)
+            return refusal(request.scope, error)
 
     answered.__name__ = call.__name__
     answered.__doc__ = call.__doc__

@@ -21,7 +21,6 @@ from tidelog.server.expiry import left_of
 from tidelog.server.negotiate import Form
 from tidelog.server.refusal import STREAM_HEADERS, refusal
 from tidelog.server.response import NO_STORE, Edge, nothing_left
-from tidelog.server.status import problem
 from tidelog.server.view import LEFT, Peer, Subject, View
 
 STATE: Final = b'{"type":"run.state"'
@@ -54,7 +53,7 @@ class CursorResponse(Response):
             self._wait = None if self._wait is None else left_of(scope, self._wait)
             with peer.stay:
                 self._count(peer, (await self._edge.access.caller(HTTPConnection(scope))).name)
-                response = await self._document(peer, headers, sse=sse)
+                response = await self._document(peer, scope, headers, sse=sse)
                 if response is not None:
                     response.raw_headers.extend(headers.raw)
                     await response(scope, _silent, send)
@@ -86,7 +85,7 @@ class CursorResponse(Response):
         if self._form.kind != "json" or self._wait:
             peer.stay.enter(self._edge.runner.admission.viewer(principal))
 
-    async def _document(self, peer: Peer, headers: MutableHeaders, *, sse: bool) -> Response | None:
+    async def _document(self, peer: Peer, scope: Scope, headers: MutableHeaders, *, sse: bool) -> Response | None:
         """The answer where it is one document, a problem for a run that is dropped meanwhile; None where it is a stream."""
         try:
             if self._form.kind == "json" or (self._wait is not None and not sse):
@@ -94,7 +93,7 @@ class CursorResponse(Response):
             if self._subject.ended and await nothing_left(self._edge.runner, self._subject.id, self._after, self._form):
                 return Response(status_code=204 if sse else 200)
         except TidelogError as error:
-            return problem(error)
+            return refusal(scope, error)
         return None
 
     async def _once(self, peer: Peer, headers: MutableHeaders) -> Response:
