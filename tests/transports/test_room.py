@@ -202,3 +202,15 @@ async def test_who_is_sent_away_and_takes_nothing_is_given_up() -> None:
     await served.say(*texts())
     served.delivery.send_away()
     assert await served.how() == "stalled"
+
+
+async def test_what_came_as_a_wait_ended_is_read_once_there_is_room() -> None:
+    """It was to be written in the next turn of the loop; before that a heartbeat was due, and found the socket full."""
+    wire = Wire()
+    served = await one(await opened(), wire)
+    served.delivery._stop_waiting()
+    Narrow.fill(wire)  # type: ignore[arg-type]
+    served.delivery._catch_up()
+    assert served.delivery._cursor._waiter.woken
+    served.task.cancel()
+    await asyncio.wait((served.task,))

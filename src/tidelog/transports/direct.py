@@ -183,10 +183,10 @@ class DirectDelivery(Delivery):
         try:
             done = self._waiting and self._write_page()
         finally:
-            if not done and self._direct.open:
-                self._cursor.ring()
-            elif not done:
+            if not done and self._waiting and not self._direct.open:
                 self._cursor.rouse()  # to wait for room, not to read
+            elif not done:
+                self._cursor.ring()
 
     def _write_page(self) -> bool:
         cursor, direct = self._cursor, self._direct
