@@ -21,26 +21,31 @@ MOST = Sizes(MOST_STREAMS, MOST_STREAMS, 20)
 TRIES = Sizes(2, 1, 1)  # one bad moment of the machine must not end a search
 BLIND_START = 200
 CEILING_START, CEILING_GROWTH, CEILING_RESOLUTION = 1000, 1.5, 0.15
+CEILING_RAMP = Sizes(1.0, 1.0, 1.0)  # what a server without a runtime needs
 
 
 def measure(server: Server, plan: Plan) -> Figures:
     """One search on one server, a fresh process for every step."""
     start, growth = _first_guess(server, plan)
-    report = _search(server, plan, start=start, growth=growth, resolution=plan.of(RESOLUTION))
+    report = _search(server, plan, start=start, growth=growth, resolution=plan.of(RESOLUTION), ramp=RAMP)
     return _figures(report) if report else {"streams": 0}
 
 
 def ceiling(plan: Plan) -> Report | None:
     """The most streams of the least server, roughly: beyond it, client and kernel are what is measured."""
-    return _search(FLOOR, plan, start=CEILING_START, growth=CEILING_GROWTH, resolution=CEILING_RESOLUTION)
+    return _search(
+        FLOOR, plan, start=CEILING_START, growth=CEILING_GROWTH, resolution=CEILING_RESOLUTION, ramp=CEILING_RAMP
+    )
 
 
-def _search(server: Server, plan: Plan, *, start: int, growth: float, resolution: float) -> Report | None:
+def _search(
+    server: Server, plan: Plan, *, start: int, growth: float, resolution: float, ramp: Sizes[float]
+) -> Report | None:  # fmt: skip
     passed: dict[int, Report] = {}
 
     def holds(streams: int) -> bool:
         for _ in range(plan.of(TRIES)):
-            report = probe(server, streams, plan=plan)
+            report = probe(server, streams, plan=plan, ramp=ramp)
             if kept_up(report):
                 passed[streams] = report
                 return True
@@ -49,9 +54,9 @@ def _search(server: Server, plan: Plan, *, start: int, growth: float, resolution
     return passed.get(largest(holds, start=start, growth=growth, resolution=resolution, most=plan.of(MOST)))
 
 
-def probe(server: Server, streams: int, *, plan: Plan) -> Report:
-    """One try with so many streams."""
-    load = Load(streams, RATE, ramp=plan.of(RAMP), window=plan.of(WINDOW))
+def probe(server: Server, streams: int, *, plan: Plan, ramp: Sizes[float] = RAMP) -> Report:
+    """One try with so many streams, which come over `ramp`."""
+    load = Load(streams, RATE, ramp=plan.of(ramp), window=plan.of(WINDOW))
     with running(server, plan.cores) as on:
         return put(on, load, request=server.stream.format(seconds=load.seconds, rate=RATE))
 

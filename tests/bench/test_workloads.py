@@ -74,7 +74,11 @@ def test_a_python_peer(name: str, server: str) -> None:
 
 @pytest.mark.parametrize("name", ["fanout", pytest.param("cost", marks=ONLY_SOAK)])
 @pytest.mark.parametrize(
-    "server", ["c", pytest.param("node", marks=pytest.mark.skipif(not shutil.which("node"), reason="no node"))]
+    "server",
+    [
+        pytest.param("c", marks=ONLY_SOAK),
+        pytest.param("node", marks=pytest.mark.skipif(not shutil.which("node"), reason="no node")),
+    ],
 )
 def test_another_peer(name: str, server: str) -> None:
     if server == "c":
