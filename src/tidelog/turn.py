@@ -20,7 +20,7 @@ SAMPLE: Final = 0.2
 CALM: Final = 0.1
 BUSY: Final = 0.3
 """The share of its time for which the loop works: up to CALM windows are as they are asked for, from BUSY on they are WIDEST."""
-WIDEST: Final = 1.5
+WIDEST: Final = 1.35
 """Times the window that is asked for."""
 GATHER: Final = 0.017
 """Seconds, times the width, for which text gathers on a server that is not calm before it becomes a record."""

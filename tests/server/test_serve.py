@@ -1,0 +1,38 @@
+"""What `tidelog serve` sets for the whole process before it serves. How it serves: test_connection, test_detached."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+
+from tidelog.server.serve import GC_DEFAULT, GC_THRESHOLD, bind, serve
+
+
+@pytest.fixture(autouse=True)
+def collector() -> Iterator[None]:
+    before = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*before)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(GC_DEFAULT, GC_THRESHOLD), ((5000, 5, 5), (5000, 5, 5)), ((0, 0, 0), (0, 0, 0))]
+)
+def test_the_collector_looks_seldom_unless_somebody_has_chosen(
+    before: tuple[int, int, int], after: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[tuple[int, int, int]]()
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: seen.append(gc.get_threshold()))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("nobody asks")
+
+    gc.set_threshold(*before)
+    serve(app, bind("127.0.0.1", 0))
+    assert seen == [after]
+    assert gc.get_freeze_count() > 0
