@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -256,14 +257,21 @@ async def taken_for_dead(process: Process) -> Tail:
     return await tail_of(process, "r")
 
 
+@contextmanager
+def nothing_opens(processes: list[Process], monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """The store fails whoever opens a log."""
+    with monkeypatch.context() as patch:
+        for process in processes:
+            patch.setattr(process.store, "open", AsyncMock(side_effect=Unavailable))
+        yield patch
+
+
 async def test_a_store_that_fails_when_the_new_run_is_begun(
     url: str, processes: list[Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is begun when the old one is due again, by one of all."""
     await died_at_work(url)
-    with monkeypatch.context() as patch:
-        for process in processes:
-            patch.setattr(process.store, "open", AsyncMock(side_effect=Unavailable))
+    with nothing_opens(processes, monkeypatch):
         await all_look(processes, monkeypatch, "orphans", 0.0)
         await all_look(processes, monkeypatch, "parked", LATER)
     head = heads.decode((await tail_of(processes[0], "r")).head)
@@ -277,9 +285,7 @@ async def test_a_run_that_was_to_be_replaced_is_stopped(
     url: str, processes: list[Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await died_at_work(url)
-    with monkeypatch.context() as patch:
-        for process in processes:
-            patch.setattr(process.store, "open", AsyncMock(side_effect=Unavailable))
+    with nothing_opens(processes, monkeypatch):
         await all_look(processes, monkeypatch, "orphans", 0.0)
     assert await stop(processes[0].store, "r", wake=processes[0].tide.runner.wake) == "stopped"
     await all_look(processes, monkeypatch, "parked", LATER)
@@ -292,9 +298,7 @@ async def test_nobody_begins_a_run_anew_for_ever(
 ) -> None:
     """What could not be begun until a worker should have taken it ends without."""
     await died_at_work(url)
-    with monkeypatch.context() as patch:
-        for process in processes:
-            patch.setattr(process.store, "open", AsyncMock(side_effect=Unavailable))
+    with nothing_opens(processes, monkeypatch) as patch:
         await all_look(processes, monkeypatch, "orphans", 0.0)
         patch.setattr(elsewhere_of_all.time, "time", lambda: LATER)  # type: ignore[attr-defined]
         await processes[0].keeper.look(LATER)

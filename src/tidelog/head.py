@@ -109,6 +109,11 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         return self.for_a_worker or (known and self.state == "waiting" and len(self.questions) == 1)
 
     @property
+    def replaced(self) -> bool:
+        """Whether a new run is to take its place: see `Work.replaced`."""
+        return self.work is not None and self.work.replaced
+
+    @property
     def due(self) -> float:
         """When somebody must look at the parked run: its first question expires, or nobody has taken it. Unix time."""
         if self.work is not None and self.for_a_worker:

@@ -94,7 +94,7 @@ class Reentry:
         found = await self._look(run)
         if found is None:
             return
-        if found.head.work is not None and found.head.work.replaced:
+        if found.head.replaced:
             if not self.going:
                 await self._replace(found.head, due)
         elif found.head.for_a_worker and due is not None:
@@ -115,7 +115,7 @@ class Reentry:
         """
         try:
             found = await self._look(run)
-            if found is None or found.head.work is None or found.head.work.replaced:
+            if found is None or found.head.work is None or found.head.replaced:
                 return
             if self.going:
                 await self._pass_on(run, found.head.work)
@@ -142,11 +142,10 @@ class Reentry:
         if tail is None or tail.ended or tail.owner:
             return None
         head = heads.decode(tail.head)
-        replaced = head.work is not None and head.work.replaced
-        if not head.parkable and not replaced:
+        if not head.parkable and not head.replaced:
             return None
         said = await controls(self._store, run)
-        if replaced:
+        if head.replaced:
             return await self._unless_stopped(Found(tail, head, said, None))
         if head.for_a_worker:
             done = self._works.get(head.work.name if head.work is not None else None)

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.redis_server import RedisServer
 
+from tidelog.stores.redis import RedisStore
 from tidelog.stores.sqlite import SqliteStore
 
 
@@ -17,3 +19,14 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     await store.start("one")
     yield store
     await store.aclose()
+
+
+@pytest.fixture
+async def stores(redis: RedisServer) -> AsyncIterator[tuple[RedisStore, RedisStore]]:
+    """Two stores on one Redis, of the owners `one` and `two`. A file that asks for them has a fixture `redis`."""
+    one, two = RedisStore(redis.url), RedisStore(redis.url)
+    await one.start("one")
+    await two.start("two")
+    yield one, two
+    await one.aclose()
+    await two.aclose()

@@ -160,16 +160,6 @@ def test_a_redis_that_stays_away_is_told(redis: RedisServer, absence: Absence) -
 # The store alone
 
 
-@pytest.fixture
-async def stores(redis: RedisServer) -> AsyncIterator[tuple[RedisStore, RedisStore]]:
-    one, two = RedisStore(redis.url), RedisStore(redis.url)
-    await one.start("one")
-    await two.start("two")
-    yield one, two
-    await one.aclose()
-    await two.aclose()
-
-
 @pytest.mark.anyio
 async def test_opens_of_one_key_wait(
     tries: Counter[str], stores: tuple[RedisStore, RedisStore], absence: Absence

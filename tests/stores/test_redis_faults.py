@@ -227,16 +227,6 @@ def test_a_frozen_process_stops_writing_and_spending(redis: RedisServer, tmp_pat
 # The store alone
 
 
-@pytest.fixture
-async def stores(redis: RedisServer) -> AsyncIterator[tuple[RedisStore, RedisStore]]:
-    one, two = RedisStore(redis.url), RedisStore(redis.url)
-    await one.start("one")
-    await two.start("two")
-    yield one, two
-    await one.aclose()
-    await two.aclose()
-
-
 @pytest.mark.anyio
 async def test_a_key_whose_claimant_died_is_claimed_again(
     stores: tuple[RedisStore, RedisStore], monkeypatch: pytest.MonkeyPatch

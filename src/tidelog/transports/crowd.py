@@ -148,7 +148,7 @@ class Viewer(Joining):
 
     async def _next(self) -> Sequence[Record]:
         records = await super()._next()
-        while self._given:
+        if self._given:
             given, self._given = self._given, b""
             await self._out(given)
         return records
