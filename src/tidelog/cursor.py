@@ -20,7 +20,8 @@ class Cursor:
     """
 
     __slots__ = (
-        "_bell", "_interrupted", "_store", "_waiter", "_windows", "batch", "ended", "log", "more", "position", "rung", "window",
+        "_bell", "_interrupted", "_store", "_waiter", "_windows", "batch", "ended", "log", "more", "position", "roused",
+        "rung", "window",
     )  # fmt: skip
 
     def __init__(self, store: Store, log: str, position: int = 0, *, batch: int = BATCH_BYTES) -> None:
@@ -36,6 +37,8 @@ class Cursor:
         self._waiter.woken = True  # nothing is read yet
         self._bell: Bell | None = None
         self._interrupted = False
+        self.roused = False
+        """Whether the last `next` was ended by `rouse` and nothing else."""
         self.rung: Callable[[], None] = self._waiter.wake
 
     @property
@@ -66,15 +69,17 @@ class Cursor:
         Empty after `timeout` seconds, after `wake`, and for ever once `ended`. Raises `Gone` if the log was dropped, or has lost
         records that this cursor may have handed out (`cursor_ahead`).
         """
-        while not self.ended and not self._interrupted:
+        self.roused = False
+        while not (self.ended or self._interrupted or self.roused):
             if self._waiter.woken:
                 records = await self._read()
                 if records:
                     return records
-            elif not await self._waiter.wait(timeout):
+            elif not await self._waiter.wait(timeout) and not self.roused:
                 self._waiter.woken = bool(timeout)  # read next time: a ring that was lost costs one time-out
                 return ()
-        self._interrupted = False
+        if self.ended or self._interrupted:
+            self._interrupted = self.roused = False
         return ()
 
     def ring(self) -> None:
@@ -82,7 +87,12 @@ class Cursor:
         self._waiter.wake()
 
     def rouse(self) -> None:
-        """End a `next` that waits: it returns nothing, and nothing was read."""
+        """End a `next` that waits: it returns nothing, and nothing was read. The next one goes on waiting."""
+        self.roused = True
+        self._waiter.rouse()
+
+    def expire(self) -> None:
+        """End a `next` that waits as if its time were over. The next one reads."""
         self._waiter.rouse()
 
     def deafen(self) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pytest
+from starlette.types import Message, Send
 from tests.parts import ENDED, PATIENCE, turns, until
 from tests.transports.test_deliver import Socket, opened
 
@@ -18,9 +19,10 @@ from tidelog.errors import Gone
 from tidelog.frame import Envelope
 from tidelog.granularity import Granularity
 from tidelog.log import Lease, Record, run_log
+from tidelog.server.viewing import Body
 from tidelog.stores.memory import MemoryStore
 from tidelog.transports import crowd as crowds
-from tidelog.transports.crowd import AT_ONCE, FEWEST, Crowd, DirectViewer, Viewer
+from tidelog.transports.crowd import AT_ONCE, FEWEST, Crowd, Viewer
 from tidelog.transports.deliver import SLICE_BYTES, Delivery, Pacing
 from tidelog.turn import Turn
 
@@ -34,6 +36,7 @@ ENVELOPE = Envelope(lambda size: b"<", b">")
 class Wire(Socket):
     """A socket that takes direct writes as long as it is `open`."""
 
+    by_task = False
     envelope = ENVELOPE
     open = True
 
@@ -77,10 +80,23 @@ class Restless(Wire):
         self.writes.append(data.translate(None, b"<>"))
 
 
-class Many:
-    """Viewers of one log, and whoever writes it."""
+Kind = Literal["direct", "by task"]
+KINDS = pytest.mark.parametrize("kind", get_args(Kind))
 
-    def __init__(self, store: MemoryStore, kind: type[Delivery], window: float) -> None:
+
+def sends(wire: Wire) -> Send:
+    """The way through an application to this socket."""
+
+    async def send(message: Message) -> None:
+        await wire.write(message["body"])
+
+    return send
+
+
+class Many:
+    """Viewers of one log, and whoever writes it. `kind` tells who writes to a viewer: whoever has something, or its own task."""
+
+    def __init__(self, store: MemoryStore, kind: Kind, window: float) -> None:
         self.store, self.kind, self.window = store, kind, window
         self.turn = Turn()
         self.seq, self.at = 1, 1000.0
@@ -90,11 +106,11 @@ class Many:
 
     async def come(self, count: int, *, wire: type[Wire] = Wire, heartbeat: float = 60.0) -> None:
         for _ in range(count):
-            socket = wire()
-            direct: dict[str, Any] = {"direct": socket} if self.kind is DirectViewer else {}
-            one = self.kind(
-                Cursor(self.store, LOG), registry.dialect("native")("r"), registry.framing("lines")(5),
-                write=socket.write, pacing=Pacing(Granularity(self.window), heartbeat), turn=self.turn, **direct,
+            socket, cursor = wire(), Cursor(self.store, LOG)
+            direct: Wire | Body = socket if self.kind == "direct" else Body(sends(socket), cursor.rouse)
+            one = Viewer(
+                cursor, registry.dialect("native")("r"), registry.framing("lines")(5),
+                write=direct.write, direct=direct, pacing=Pacing(Granularity(self.window), heartbeat), turn=self.turn,
             )  # fmt: skip
             self.wires.append(socket)
             self.served.append(one)
@@ -125,10 +141,7 @@ class Many:
         return [await asyncio.wait_for(task, PATIENCE) for task in self.tasks]
 
 
-KINDS = pytest.mark.parametrize("kind", [DirectViewer, Viewer])
-
-
-async def many(kind: type[Delivery], *, window: float = 0.0, count: int = MANY, **more: Any) -> Many:
+async def many(kind: Kind = "direct", *, window: float = 0.0, count: int = MANY, **more: Any) -> Many:
     found = Many(await opened(), kind, window)
     await found.come(count, **more)
     await found.gathered()
@@ -140,7 +153,7 @@ def text(*words: str) -> list[e.TextDelta]:
 
 
 @KINDS
-async def test_all_are_told_and_one_hears_the_bell(kind: type[Delivery]) -> None:
+async def test_all_are_told_and_one_hears_the_bell(kind: Kind) -> None:
     all_ = await many(kind)
     heard = all_.store.changed(LOG).count
     assert heard == FEWEST, "those who were there before it, and its leader for all who came since"
@@ -155,12 +168,12 @@ async def test_all_are_told_and_one_hears_the_bell(kind: type[Delivery]) -> None
 
 async def test_a_write_wakes_nobodys_task(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a crowd is told goes into the sockets by whoever stored it, or at the next tick."""
-    all_ = await many(DirectViewer)
+    all_ = await many()
     await all_.say(*text("a"))
     await until(lambda: all(wire.words == "a" for wire in all_.wires))
-    members, woken = tuple(all_.crowd._members), list[DirectViewer]()
+    members, woken = tuple(all_.crowd._members), list[Viewer]()
     assert len(members) >= MANY - FEWEST
-    monkeypatch.setattr(DirectViewer, "_stop_waiting", woken.append)
+    monkeypatch.setattr(Viewer, "_stop_waiting", woken.append)
     await all_.say(*text("b"), e.Progress(task="t", done=1), apart=1.0)
     await until(lambda: all(wire.seqs == [1, 2, 3, 4] for wire in all_.wires))
     assert {member.position for member in members} == {4}
@@ -171,7 +184,7 @@ async def test_a_write_wakes_nobodys_task(monkeypatch: pytest.MonkeyPatch) -> No
 
 async def test_a_burst_is_one_write() -> None:
     """In the crowd of those who stand at the live end, even its first record waits for those that come along."""
-    all_ = await many(DirectViewer, window=0.03)
+    all_ = await many(window=0.03)
     await all_.say(*text("a"))
     await until(lambda: all(wire.words == "a" for wire in all_.wires))
     wire, before = all_.wires[-1], len(all_.wires[-1].writes)
@@ -185,7 +198,7 @@ async def test_a_burst_is_one_write() -> None:
 
 
 @KINDS
-async def test_text_that_comes_within_the_window_goes_as_one(kind: type[Delivery]) -> None:
+async def test_text_that_comes_within_the_window_goes_as_one(kind: Kind) -> None:
     all_ = await many(kind, window=0.05)
     await all_.say(*text("a", "b", "c", "d"))
     wire = all_.wires[-1]
@@ -195,7 +208,7 @@ async def test_text_that_comes_within_the_window_goes_as_one(kind: type[Delivery
 
 
 @KINDS
-async def test_who_comes_in_the_middle_gets_each_record_once(kind: type[Delivery]) -> None:
+async def test_who_comes_in_the_middle_gets_each_record_once(kind: Kind) -> None:
     all_ = await many(kind, window=0.03)
     for number in range(12):
         await all_.say(*text(*"abc"))
@@ -210,7 +223,7 @@ async def test_who_comes_in_the_middle_gets_each_record_once(kind: type[Delivery
 
 @KINDS
 @pytest.mark.parametrize("seed", range(8))
-async def test_whatever_happens_nothing_is_lost_or_doubled(kind: type[Delivery], seed: int) -> None:
+async def test_whatever_happens_nothing_is_lost_or_doubled(kind: Kind, seed: int) -> None:
     """Sockets that are full now and then, windows that end at any time, viewers that come and go, a pass in several turns."""
     luck = random.Random(seed)
     all_ = await many(kind, window=luck.choice([0.0, 0.002, 0.01]), wire=luck.choice([Wire, Restless]))
@@ -239,7 +252,7 @@ async def test_whatever_happens_nothing_is_lost_or_doubled(kind: type[Delivery],
 
 
 async def test_who_takes_nothing_holds_up_nobody_and_goes_on_later() -> None:
-    all_ = await many(DirectViewer)
+    all_ = await many()
     slow = all_.wires[-1]
     slow.open = False
     slow.free.clear()
@@ -258,7 +271,7 @@ async def test_who_takes_nothing_holds_up_nobody_and_goes_on_later() -> None:
 
 
 async def test_a_socket_that_raises_hurts_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
-    all_ = await many(DirectViewer)
+    all_ = await many()
 
     def broken(data: bytes) -> None:
         raise OSError("no such socket")
@@ -274,7 +287,7 @@ async def test_a_socket_that_raises_hurts_nobody_else(caplog: pytest.LogCaptureF
 
 
 @KINDS
-async def test_it_beats_for_all_of_them(kind: type[Delivery]) -> None:
+async def test_it_beats_for_all_of_them(kind: Kind) -> None:
     all_ = await many(kind, heartbeat=0.05)
     await until(lambda: all(wire.writes.count(b"\n") >= 2 for wire in all_.wires))
     assert all_.served[-1].position == 1
@@ -301,7 +314,7 @@ class Kept(Wire):
 
 @KINDS
 @pytest.mark.parametrize("ended", [False, True])
-async def test_a_frame_that_is_larger_than_a_slice_is_made_once_for_all(kind: type[Delivery], ended: bool) -> None:
+async def test_a_frame_that_is_larger_than_a_slice_is_made_once_for_all(kind: Kind, ended: bool) -> None:
     """It is one write however large it is (spec §5.1), so what many hold of it must be the same bytes."""
     all_ = await many(kind, wire=Kept)
     await all_.say(*text("a"))
@@ -319,7 +332,7 @@ async def test_a_frame_that_is_larger_than_a_slice_is_made_once_for_all(kind: ty
 
 async def test_what_is_more_than_a_slice_goes_to_all_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is full after the first goes alone from there; the others stay."""
-    all_ = await many(DirectViewer)
+    all_ = await many()
     await all_.say(*text("a"))
     await until(lambda: all(wire.words == "a" for wire in all_.wires))
     await all_.gathered()
@@ -339,7 +352,7 @@ async def test_what_is_more_than_a_slice_goes_to_all_in_slices(monkeypatch: pyte
 
 @KINDS
 @pytest.mark.parametrize("how", ["leave", "send_away", "drop"])
-async def test_who_goes_is_let_go_at_once_and_the_last_takes_the_crowd_along(kind: type[Delivery], how: str) -> None:
+async def test_who_goes_is_let_go_at_once_and_the_last_takes_the_crowd_along(kind: Kind, how: str) -> None:
     all_ = await many(kind)
     await all_.say(*text("a"))
     await until(lambda: all(wire.words == "a" for wire in all_.wires))
@@ -360,12 +373,12 @@ async def test_who_goes_is_let_go_at_once_and_the_last_takes_the_crowd_along(kin
 
 
 async def test_who_holds_the_source_back_and_who_wants_other_forms_stays_alone() -> None:
-    all_ = await many(DirectViewer)
+    all_ = await many()
     told: list[int] = []
     await all_.come(1)
     alone = all_.served[-1]
     assert alone in (*all_.crowd._members, *all_.crowd._newcomers)
-    held = DirectViewer(
+    held = Viewer(
         Cursor(all_.store, LOG), registry.dialect("native")("r"), registry.framing("lines")(5),
         write=(wire := Wire()).write, direct=wire, turn=all_.turn,
     )  # fmt: skip

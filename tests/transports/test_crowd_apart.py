@@ -7,20 +7,19 @@ from typing import Any
 
 import pytest
 from tests.parts import ENDED, PATIENCE, turns, until
-from tests.transports.test_crowd import ENVELOPE, KINDS, LOG, MANY, Many, Wire, many, text
+from tests.transports.test_crowd import ENVELOPE, KINDS, LOG, MANY, Kind, Many, Wire, many, text
 
 from tidelog.errors import Gone
 from tidelog.seams import BATCH_BYTES, Page, Window
 from tidelog.stores.memory import MemoryStore
 from tidelog.transports import crowd as crowds
-from tidelog.transports.crowd import FEWEST, Crowd, DirectViewer, Joining, Leader, Viewer
-from tidelog.transports.deliver import Delivery
+from tidelog.transports.crowd import FEWEST, Crowd, Leader, Viewer
 
 pytestmark = pytest.mark.anyio
 
 
 @KINDS
-async def test_who_is_let_go_where_nothing_is_to_be_read_hears_what_comes(kind: type[Delivery]) -> None:
+async def test_who_is_let_go_where_nothing_is_to_be_read_hears_what_comes(kind: Kind) -> None:
     all_ = await many(kind)
     all_.crowd._task.cancel()
     await turns()
@@ -30,7 +29,7 @@ async def test_who_is_let_go_where_nothing_is_to_be_read_hears_what_comes(kind: 
 
 
 async def test_a_socket_that_is_full_at_a_heartbeat_is_told_later() -> None:
-    all_ = await many(DirectViewer)
+    all_ = await many()
     slow, leader = all_.wires[-1], all_.crowd._leader
     slow.open = False
     slow.free.clear()
@@ -60,7 +59,7 @@ class Forgetful(MemoryStore):
 async def test_the_end_of_a_log_is_told_once_by_a_pass_of_many_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crowds, "AT_ONCE", 2)
     monkeypatch.setattr("tests.transports.test_deliver.MemoryStore", Forgetful)
-    all_ = await many(DirectViewer)
+    all_ = await many()
     await all_.say(*text("a"))
     await until(lambda: all(wire.words == "a" for wire in all_.wires))
     await all_.gathered()
@@ -71,7 +70,7 @@ async def test_the_end_of_a_log_is_told_once_by_a_pass_of_many_turns(monkeypatch
 
 async def newcomer() -> tuple[Many, Any, Crowd]:
     """The last of many, as one that a crowd at 1 finds at 2."""
-    all_ = await many(DirectViewer)
+    all_ = await many()
     await all_.say(*text("a"))
     await until(lambda: all(wire.words == "a" for wire in all_.wires))
     member: Any = all_.served[-1]
@@ -96,9 +95,9 @@ async def test_a_newcomer_is_not_brought_to_where_its_window_does_not_reach() ->
 
 async def test_a_newcomer_whose_socket_raises_goes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     all_, member, crowd = await newcomer()
-    alone: list[Joining] = []
-    monkeypatch.setattr(DirectViewer, "go_alone", lambda member: alone.append(member))
-    monkeypatch.setattr(DirectViewer, "catch_up", lambda *_: 1 / 0)
+    alone: list[Viewer] = []
+    monkeypatch.setattr(Viewer, "go_alone", lambda member: alone.append(member))
+    monkeypatch.setattr(Viewer, "catch_up", lambda *_: 1 / 0)
     crowd.go(3)
     assert alone == [member]
     monkeypatch.undo()
@@ -107,7 +106,7 @@ async def test_a_newcomer_whose_socket_raises_goes_alone(monkeypatch: pytest.Mon
 
 
 @KINDS
-async def test_each_beat_of_the_crowd_is_one_of_each(kind: type[Delivery]) -> None:
+async def test_each_beat_of_the_crowd_is_one_of_each(kind: Kind) -> None:
     all_ = await many(kind)
     await turns()
     late = all_.wires[-4:]
@@ -124,7 +123,7 @@ async def test_a_leader_that_is_cancelled_while_it_waits_for_room(monkeypatch: p
     told: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
     monkeypatch.setattr(crowds, "AT_ONCE", 2)
-    all_ = await many(DirectViewer)
+    all_ = await many()
     crowd = all_.crowd
     crowd.go(crowd.position)
     waits = asyncio.create_task(crowd.room())
@@ -145,7 +144,7 @@ async def test_a_leader_hears_the_bell_of_those_whom_it_leads(monkeypatch: pytes
         await plain(crowd)
 
     monkeypatch.setattr(Crowd, "_lead", late)
-    all_ = await many(DirectViewer)
+    all_ = await many()
     bell = all_.store.changed(LOG)
     all_.store._logs[LOG].bell = None
     bell.lost = True
@@ -164,7 +163,7 @@ async def test_a_leader_that_is_cancelled_before_it_has_begun_holds_nobody(monke
             cancelled.append(crowd._task.cancel())
 
     monkeypatch.setattr(Crowd, "begin", begin)
-    all_ = await many(DirectViewer)
+    all_ = await many()
     assert cancelled
     await all_.say(*text("a"))
     await until(lambda: all(wire.words == "a" for wire in all_.wires))
@@ -181,7 +180,7 @@ class Layered(Wire):
 
 async def test_a_crowd_that_is_busy_with_a_record_waits_for_the_next_as_the_same() -> None:
     """Behind `@app.middleware("http")` all of them write at a time, and nobody waits: each record founded another crowd."""
-    all_ = await many(Viewer, wire=Layered)
+    all_ = await many("by task", wire=Layered)
     await all_.say(*text("a"))
     await until(lambda: all(wire.words == "a" for wire in all_.wires))
     await all_.gathered()

@@ -63,6 +63,7 @@ class Fast(Socket):
 class Door:
     """`direct.Direct` over a `Fast` socket, closed at every third look."""
 
+    by_task = False
     envelope = ENVELOPE
 
     def __init__(self, socket: Fast) -> None:
@@ -120,6 +121,7 @@ async def test_the_short_way_says_the_same(dialect: str, framing: str, every: in
 class Open:
     """`direct.Direct` over a `Fast` socket that takes everything."""
 
+    by_task = False
     envelope = ENVELOPE
     open = True
 

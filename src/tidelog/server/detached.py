@@ -55,6 +55,7 @@ class Detached(asyncio.Protocol):
         "_viewer", "open", "put", "transport",
     )  # fmt: skip
 
+    by_task = False
     envelope = CHUNK
 
     def __init__(

@@ -160,6 +160,7 @@ class Connection:
         "_broken", "_cycle", "_detached", "_encoded", "_gone", "_over", "_passed", "_room", "_transport", "open", "put",
     )  # fmt: skip
 
+    by_task = False
     envelope = CHUNK
 
     def __init__(self, cycle: RequestResponseCycle) -> None:

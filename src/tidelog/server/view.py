@@ -25,7 +25,7 @@ from tidelog.server.negotiate import Form
 from tidelog.server.stay import Stay
 from tidelog.server.tracing import Ending, Tracing
 from tidelog.server.viewing import Body, Viewing
-from tidelog.transports.crowd import DirectViewer, Viewer
+from tidelog.transports.crowd import Viewer
 from tidelog.transports.deliver import HEARTBEAT, SEND_TIMEOUT, Delivery, Pacing
 
 log = logging.getLogger("tidelog")
@@ -181,12 +181,10 @@ class View:
         framing, dialect = self._form.framing(retry), self._form.dialect(subject.id)
         pacing = Pacing(self._form.granularity, self._settings.heartbeat, self._settings.send_timeout, retry)
 
-        connection, body = lent(scope), Body(send)
-        cursor, turn = cursor_of(self._runner, subject.log, position, self._form.pace), self._runner.turn
-        delivery = (
-            DirectViewer(cursor, dialect, framing, write=body.write, direct=connection, pacing=pacing, turn=turn)
-            if connection is not None
-            else Viewer(cursor, dialect, framing, write=body.write, pacing=pacing, turn=turn)
+        cursor = cursor_of(self._runner, subject.log, position, self._form.pace)
+        connection, body = lent(scope), Body(send, cursor.rouse)
+        delivery = Viewer(
+            cursor, dialect, framing, write=body.write, direct=connection or body, pacing=pacing, turn=self._runner.turn
         )
         peer.when_gone(delivery.leave)
         try:

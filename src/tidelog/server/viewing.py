@@ -7,6 +7,7 @@ nothing of it where its bytes go straight to the socket, so there it gives the r
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Literal
 
@@ -14,27 +15,58 @@ from opentelemetry.trace import Span
 from starlette.types import Send
 
 from tidelog.errors import Gone
+from tidelog.frame import PLAIN
 from tidelog.server.stay import Stay
 from tidelog.server.tracing import current
-from tidelog.transports.deliver import FAREWELL_TIMEOUT, Delivery, How
+from tidelog.transports.deliver import FAREWELL_TIMEOUT, How
 from tidelog.transports.direct import DirectDelivery
 
 
 class Body:
-    """The body of an answer, through the layers of the application."""
+    """The body of an answer, through the layers of the application: only a task can write it. Implements `direct.Direct`.
 
-    __slots__ = ("_send",)
+    What is `put` waits for the task, which is told by `rouse`, and goes out in front of whatever it writes next.
+    """
 
-    def __init__(self, send: Send) -> None:
+    __slots__ = ("_put", "_rouse", "_send", "open")
+
+    by_task = True
+    envelope = PLAIN
+
+    def __init__(self, send: Send, rouse: Callable[[], None]) -> None:
         self._send = send
+        self._rouse = rouse
+        self._put = b""
+        self.open = True
+
+    def put(self, data: bytes) -> None:
+        """See `Direct`."""
+        self._put, self.open = data, False
+        self._rouse()
+
+    def clear(self, sent: int) -> bool:
+        """See `Direct`. It is the same way."""
+        return True
+
+    def ready(self, sent: int) -> bool:
+        """See `Direct`."""
+        return self.open
+
+    async def room(self) -> None:
+        """Write what was put."""
+        put, self._put = self._put, b""
+        await self._send({"type": "http.response.body", "body": put, "more_body": True})
+        self.open = True
 
     async def write(self, data: bytes) -> None:
         """Send a part."""
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        self._put, self.open = self._put + data, False
+        await self.room()
 
     async def end(self, data: bytes) -> None:
         """Send the last part."""
-        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+        self.open = False
+        await self._send({"type": "http.response.body", "body": self._put + data, "more_body": False})
 
 
 class Viewing:
@@ -49,7 +81,7 @@ class Viewing:
     )  # fmt: skip
 
     def __init__(
-        self, delivery: Delivery, body: Any, connection: Any, *, stay: Stay, watched: Stay, span: Span,
+        self, delivery: DirectDelivery, body: Any, connection: Any, *, stay: Stay, watched: Stay, span: Span,
         send_timeout: float, plain: bool, error_marker: str | None, whole: bool,
     ) -> None:  # fmt: skip
         self._delivery = delivery
@@ -85,7 +117,6 @@ class Viewing:
         if detached is None:
             return False
         self._body = self._connection = detached
-        assert isinstance(self._delivery, DirectDelivery), "so is whoever has a connection"
         self._delivery.move(detached, detached.write)
         self._stay, self._watched = self._stay.moved(), self._watched.moved()
         detached.run(self, Context())
@@ -117,6 +148,8 @@ class Viewing:
             if self._error_marker is not None:
                 marker = self._error_marker.encode()
             elif self._connection is None:
+                if not self._body.open:
+                    await self._body.room()
                 return  # the server cuts what is not complete
             else:
                 self._connection.break_off()

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from tidelog.errors import Gone
 from tidelog.frame import Envelope
@@ -24,16 +24,19 @@ FEWEST: Final = 16
 AT_ONCE: Final = 256
 """Members that are written to in one turn of the loop: others have theirs meanwhile."""
 
+STRETCH: Final = 1.3
+"""Times as wide as they are asked for merge windows are in a crowd of those for whom a task has to write: each write is dear."""
+
 log = logging.getLogger("tidelog")
 
 
-class Joining(Delivery):
-    """Where it would wait for records it does so as one of a crowd, if there is one: `crowd`, while it waits."""
+class Viewer(DirectDelivery):
+    """Serves one viewer. What `DirectDelivery` says holds. Where it would wait for records it does so as one of a crowd, if there
+    is one: `crowd`, while it waits.
+    """
 
     __slots__ = ()
 
-    stretch: ClassVar[float] = 1.0
-    """How many times as wide as they are asked for merge windows are in a crowd."""
     crowd: Crowd | None
 
     def _begin_to_wait(self) -> float | None:
@@ -49,7 +52,8 @@ class Joining(Delivery):
         if crowd is not None:
             crowd.excuse(self)
             self._cursor.hear()
-            self._has_left(crowd)
+            self._ripe = True  # the crowd has held back for it
+            self._spoke_at = max(self._spoke_at, self._loop.time() - crowd.quiet)
         super()._stop_waiting()
 
     def _close(self) -> None:
@@ -57,9 +61,6 @@ class Joining(Delivery):
         if crowd is not None:
             crowd.part(self)
         super()._close()
-
-    def _has_left(self, crowd: Crowd) -> None:
-        """Go on as one that was served by this crowd."""
 
     def _find_crowd(self) -> Crowd | None:
         """The crowd of those who are told the same, if there is one, or are enough for one."""
@@ -85,7 +86,8 @@ class Joining(Delivery):
     def _can_join(self) -> bool:
         """Whether it is told what is stored as it is, and nothing else."""
         told_plainly = self._plain and self._framed and self._holder is None
-        return told_plainly and self.moved is None and self._how is None and not self._resting
+        alike = told_plainly and self.moved is None and self._how is None and not self._resting
+        return alike and self._direct.ready(self._sent)
 
     def _leader(self, crowd: Crowd) -> Leader:
         """One that reads on from here for the crowd."""
@@ -97,7 +99,7 @@ class Joining(Delivery):
         )  # fmt: skip
         leader.crowd = crowd
         leader._next_at = self._next_at
-        leader._window *= self.stretch
+        leader._window *= STRETCH if self._direct.by_task else 1.0
         return leader
 
     def take(self, data: bytes, before: int, after: int) -> bool:
@@ -105,10 +107,10 @@ class Joining(Delivery):
         cursor = self._cursor
         if cursor.position != before:
             return cursor.position == after
-        if not self._free():
+        if not self._direct.open:
             return False
         if data:
-            self._give(data)
+            self._direct.put(data)
         cursor.position = after
         return True
 
@@ -120,73 +122,9 @@ class Joining(Delivery):
         records = window.records[position - window.base : upto - window.base]
         return self.take(self._bytes(records) if records else b"", position, upto)
 
-    def _free(self) -> bool:
-        """Whether it can be given something to write."""
-        raise NotImplementedError
-
-    def _give(self, data: bytes) -> None:
-        """Write this."""
-        raise NotImplementedError
-
     def go_alone(self) -> None:
         """It is one of the crowd no more: there may be nothing to read, and yet it has to hear the bell again."""
         self._cursor.wake()
-
-
-class Viewer(Joining):
-    """Serves one viewer. What `Delivery` says holds. A crowd gives its task what to write, and wakes it."""
-
-    __slots__ = ("_given",)
-
-    stretch: ClassVar[float] = 1.3  # each write costs a task and the way through the application
-
-    def __init__(self, *how: Any, **more: Any) -> None:
-        super().__init__(*how, **more)
-        self.crowd = None
-        self._given = b""
-        """What the crowd has given it to write. Meanwhile it is still one of the crowd."""
-
-    async def _next(self) -> Sequence[Record]:
-        records = await super()._next()
-        if self._given:
-            given, self._given = self._given, b""
-            await self._out(given)
-        return records
-
-    def _begin_to_wait(self) -> float | None:
-        return super()._begin_to_wait() if self.crowd is None else None
-
-    def _stop_waiting(self) -> None:
-        if not self._given or self.crowd is None or not self.crowd.serves(self):
-            super()._stop_waiting()
-
-    def _free(self) -> bool:
-        return not self._given and not self._writing
-
-    def _give(self, data: bytes) -> None:
-        self._given = data
-        self._cursor.rouse()
-
-    def _has_left(self, crowd: Crowd) -> None:
-        self._ripe = True  # the crowd has held back for it
-
-
-class DirectViewer(Joining, DirectDelivery):
-    """Serves one viewer. What `DirectDelivery` says holds. A crowd writes to its socket; its task sleeps meanwhile."""
-
-    __slots__ = ()
-
-    def _free(self) -> bool:
-        return self._direct.open
-
-    def _give(self, data: bytes) -> None:
-        self._direct.put(data)
-
-    def _can_join(self) -> bool:
-        return self._direct.ready(self._sent) and super()._can_join()
-
-    def _has_left(self, crowd: Crowd) -> None:
-        self._spoke_at = max(self._spoke_at, self._loop.time() - crowd.quiet)
 
 
 class Leader(DirectDelivery):
@@ -248,19 +186,21 @@ class Crowd:
     Who joins elsewhere is a newcomer, and brought to where the others are with the next write.
     """
 
+    by_task = False
+
     def __init__(self, place: object, crowds: dict[object, Crowd], envelope: Envelope, position: int) -> None:
         self.open = True
         self.envelope = envelope
         self.position = position
         self._place = place
         self._crowds = crowds
-        self._members: dict[Joining, None] = {}
-        self._newcomers: dict[Joining, None] = {}
-        self._excused: set[Joining] = set()
+        self._members: dict[Viewer, None] = {}
+        self._newcomers: dict[Viewer, None] = {}
+        self._excused: set[Viewer] = set()
         self._data = b""
         self._step = position, position
         """From where to where the members are being brought."""
-        self._audience: tuple[Joining, ...] = ()
+        self._audience: tuple[Viewer, ...] = ()
         self._reached = 0
         """How many of these have been written to."""
         self._loop = asyncio.get_running_loop()
@@ -277,22 +217,18 @@ class Crowd:
         """Seconds since it was last told anything."""
         return self._leader.quiet
 
-    def join(self, member: Joining) -> None:
+    def join(self, member: Viewer) -> None:
         """Serve this one too, until it is excused or parts."""
         self._excused.discard(member)
         (self._members if member.position == self.position else self._newcomers)[member] = None
 
-    def serves(self, member: Joining) -> bool:
-        """Whether this one is told what comes next."""
-        return member in self._members or member in self._newcomers
-
-    def excuse(self, member: Joining) -> None:
+    def excuse(self, member: Viewer) -> None:
         """Tell it nothing for now: it has something to do, and is expected back."""
         self._members.pop(member, None)
         self._newcomers.pop(member, None)
         self._excused.add(member)
 
-    def part(self, member: Joining) -> None:
+    def part(self, member: Viewer) -> None:
         """Serve it no more. With the last one the crowd is over, not before: all may be busy with what they were told."""
         self._members.pop(member, None)
         self._newcomers.pop(member, None)

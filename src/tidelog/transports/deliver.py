@@ -232,7 +232,7 @@ class Delivery:
     async def _next(self) -> Sequence[Record]:
         """The next records; deltas that come within the merge window of the last write wait for its end."""
         try:
-            records = await self._cursor.next(self._begin_to_wait())
+            records = await self._wait(self._begin_to_wait())
         except Unavailable:
             await asyncio.sleep(STORE_AGAIN)  # heartbeats go on; the run will tell how it ends
             return ()
@@ -246,6 +246,9 @@ class Delivery:
         self._ripe = True
         await asyncio.sleep(min(wait, self._window * self._turn.width))
         return [*records, *await self._meanwhile()]
+
+    async def _wait(self, patience: float | None) -> Sequence[Record]:
+        return await self._cursor.next(patience)
 
     async def _meanwhile(self) -> Sequence[Record]:
         """What has come since, for who has records to tell: these are read, and will not be read again."""
@@ -329,6 +332,10 @@ class Delivery:
         if await (self._say_plain(records) if self._plain and self._framed else self._say(self._frames(records))):
             self._framed = True
             self._next_at = self._after(records[-1].at)
+        self._tell()
+
+    def _tell(self) -> None:
+        """How far everything is written."""
         if self.moved is not None:
             self.moved(self._cursor.position)
 

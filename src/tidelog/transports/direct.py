@@ -32,6 +32,11 @@ class Direct(Protocol):
     """Whether the socket takes more now."""
 
     @property
+    def by_task(self) -> bool:
+        """Whether a task has to write what is put: that of the delivery, in `room`."""
+        ...
+
+    @property
     def envelope(self) -> Envelope:
         """What belongs around each write."""
         ...
@@ -89,23 +94,43 @@ class DirectDelivery(Delivery):
         """A full socket is waited for before anything is read: a viewer that is behind holds no page meanwhile."""
         direct = self._direct
         if not direct.open and direct.clear(self._sent):
-            self._cursor.let_go()
+            if not direct.by_task:
+                self._cursor.let_go()
             if not await self._room(REST if self._resting else None):
                 return ()
         return await super()._next()
+
+    async def _wait(self, patience: float | None) -> Sequence[Record]:
+        """Until there is something to read. What is put meanwhile is written, and one that is alone goes on waiting."""
+        cursor = self._cursor
+        while True:
+            records = await cursor.next(patience)
+            if records or not cursor.roused:
+                return records
+            await self._room()
+            if self._waiting and self._same is None and not cursor.alone:
+                return ()  # it could be one of a crowd
 
     async def _room(self, patience: float | None = None) -> bool:
         """Whether the socket takes more, at last or within so many seconds. Who takes nothing for too long is given up."""
         self._begin_to_write()
         try:
-            async with asyncio.timeout(patience):
+            if patience is None:
                 await self._direct.room()
+            else:
+                async with asyncio.timeout(patience):
+                    await self._direct.room()
         except TimeoutError:
             return False
         finally:
             self._writing = False
         self._spoke_at = self._loop.time()
+        self._tell()
         return True
+
+    def _tell(self) -> None:
+        if self._direct.open or not self._direct.by_task:
+            super()._tell()
 
     async def _out(self, data: bytes) -> None:
         self._ready = False
@@ -175,7 +200,7 @@ class DirectDelivery(Delivery):
         self._cursor.position = self._checked = position
         self._next_at = next_at
         if self.moved is not None:
-            self.moved(position)
+            self._tell()
 
     def _catch_up(self) -> None:
         """Write what came since, without a task; wake it for what cannot go out now."""
@@ -183,8 +208,8 @@ class DirectDelivery(Delivery):
         try:
             done = self._waiting and self._write_page()
         finally:
-            if not done and self._waiting and not self._direct.open:
-                self._cursor.rouse()  # to wait for room, not to read
+            if not done and self._waiting and not self._direct.open and not self._direct.by_task:
+                self._cursor.expire()  # to wait for room, not to read
             elif not done:
                 self._cursor.ring()
 
