@@ -56,6 +56,13 @@ def test_a_window_is_as_wide_as_the_load_calls_for() -> None:
     assert widths[30] == widths[100] == WIDEST
 
 
+def work(seconds: float) -> None:
+    """Keep the loop for so long."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+
+
 async def test_windows_are_wider_while_the_loop_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "SAMPLE", 0.02)
     monkeypatch.setattr(turns, "GATHER", 0.017)
@@ -64,14 +71,9 @@ async def test_windows_are_wider_while_the_loop_is_busy(monkeypatch: pytest.Monk
     assert turn.width == 1.0
     assert turn.gather == 0.0
 
-    def work() -> None:
-        until = time.thread_time() + 0.002
-        while time.thread_time() < until:
-            pass
-
     async def busy() -> None:
         while turn.width < MOST:  # they grow for as long as that does not help
-            work()
+            work(0.03)
             await asyncio.sleep(0)
 
     await asyncio.wait_for(busy(), 20)
@@ -80,6 +82,34 @@ async def test_windows_are_wider_while_the_loop_is_busy(monkeypatch: pytest.Monk
     assert turn.gather == 0.0
     turn.leave()
     assert turn._timer is None
+
+
+async def test_a_loop_that_is_full_and_keeps_its_times_needs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Late ticks tell that there is too much to do, not how much of its time the loop works."""
+    monkeypatch.setattr(turns, "SAMPLE", 0.02)
+    monkeypatch.setattr(turns, "LATE", 5.0)
+    turn = Turn()
+    turn.enter()
+    began = time.monotonic()
+    while turn._busy <= turns.FULL or time.monotonic() < began + 0.5:
+        work(0.03)
+        await asyncio.sleep(0)
+    assert turn.width == WIDEST
+    turn.leave()
+
+
+async def test_ticks_that_come_late_are_told_from_those_that_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "SAMPLE", 0.05)
+    turn, calls = Turn(), list[int]()
+    turn.enter()
+    turn.later(0.001, lambda: calls.append(1))
+    work(0.03)
+    await until(lambda: bool(calls))
+    assert turn._made == 1
+    assert turn._late >= 0.03 - 0.001 - turns.TICK - 0.001
+    await until(lambda: turn._made == 0)  # it was looked at
+    assert turn._late == 0.0
+    turn.leave()
 
 
 async def test_windows_grow_while_there_is_too_much_to_do_but_for_those_whom_writing_holds_back(
@@ -92,7 +122,7 @@ async def test_windows_grow_while_there_is_too_much_to_do_but_for_those_whom_wri
     turn.steady.enter()
     until_ = time.monotonic() + 20
     while turn.width <= 2 * WIDEST and time.monotonic() < until_:
-        sum(range(20_000))
+        work(0.03)
         await asyncio.sleep(0)
     assert turn.width > 2 * WIDEST
     assert turn.steady.width <= WIDEST

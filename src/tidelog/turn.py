@@ -24,10 +24,11 @@ WIDEST: Final = 1.35
 """Times the window that is asked for."""
 GATHER: Final = 0.017
 """Seconds, times the width, for which text gathers on a server that is not calm before it becomes a record."""
-FULL: Final = 0.95
-EASED: Final = 0.85
-"""While the loop works for more than FULL of its time windows grow and grow, by GROWTH in each SAMPLE: late is better than
-ever later. They shrink again, by EASING, once it works for less than EASED.
+FULL: Final = 0.85
+LATE: Final = 0.008
+"""While the loop works for more than FULL of its time and ticks come LATE seconds too late on average, windows grow and grow, by
+GROWTH in each SAMPLE: late is better than ever later. They shrink again, by EASING, once it is less than FULL or half as LATE.
+A loop that is full and keeps its times needs nothing.
 """
 GROWTH: Final = 1.5
 EASING: Final = 1.15
@@ -47,8 +48,8 @@ class Turn:
     """
 
     __slots__ = (
-        "_at", "_busy", "_calls", "_grows", "_growth", "_in", "_loop", "_spent", "_steady", "_ticks", "_timer", "crowds",
-        "gather", "told", "width",
+        "_at", "_busy", "_calls", "_grows", "_growth", "_in", "_late", "_loop", "_made", "_spent", "_steady", "_ticks", "_timer",
+        "crowds", "gather", "told", "width",
     )  # fmt: skip
 
     def __init__(self, *, grows: bool = True) -> None:
@@ -67,6 +68,9 @@ class Turn:
         self._timer: asyncio.TimerHandle | None = None
         self._at = self._spent = self._busy = 0.0
         self._growth = 1.0
+        self._made = 0
+        self._late = 0.0
+        """Ticks since the last look, and by how many seconds in all they came too late."""
 
     def soon(self, call: Call) -> None:
         """Make this call in the next turn of the loop."""
@@ -97,6 +101,7 @@ class Turn:
         if self._timer is None:
             loop = self._loop = asyncio.get_running_loop()
             self._at, self._spent = loop.time(), _wanted()
+            self._made, self._late = 0, 0.0
             self._timer = loop.call_later(SAMPLE, self._look, loop)
 
     def leave(self) -> None:
@@ -113,9 +118,11 @@ class Turn:
         share = (spent - self._spent) / max(passed, SAMPLE / 2)
         self._at, self._spent = at, spent
         self._busy = (self._busy + share) / 2
-        if self._busy > FULL and self._grows:
+        late = self._late / self._made if self._made else passed - SAMPLE
+        self._made, self._late = 0, 0.0
+        if self._busy > FULL and late > LATE and self._grows:
             self._growth = min(MOST, self._growth * GROWTH ** min(max(1.0, passed / SAMPLE), MOST))
-        elif self._busy < EASED:
+        elif self._busy < FULL or late < LATE / 2:
             self._growth = max(1.0, self._growth / EASING)
         self.width = self._growth * _width(self._busy)
         self.gather = GATHER * self.width if self.width > 1.0 else 0.0
@@ -126,6 +133,8 @@ class Turn:
         _make(calls)
 
     def _tick(self, tick: int) -> None:
+        self._made += 1
+        self._late += self._loop.time() - tick * TICK
         _make(self._ticks.pop(tick))
 
 
