@@ -25,7 +25,7 @@ async def test_they_are_asked_for_together_and_once(monkeypatch: pytest.MonkeyPa
     for one in (*lanes, *lanes):
         doubts.add(one)
     assert not asked
-    lanes[1].group = 7  # it gathers something: what comes of that tells
+    lanes[1].last = 7  # something was appended: what comes of that tells
     await until(lambda: bool(asked))
     await turns()
     assert asked == ["a", "c"]

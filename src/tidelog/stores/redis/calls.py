@@ -40,10 +40,10 @@ def appends(group: Group, ttl: int, *, now: float) -> list[bytes]:
 
     `now` is the clock of the loop. Packed here: most of a command is the same every time, and hiredis takes three times as long.
     """
-    found, number, odd = [], group.number, group.heads.keys() | group.ended
+    found, odd = [], group.heads.keys() | group.ended
     for lane in group.lanes:
         after, last = lane.sent, lane.last
-        lane.sent, lane.flight = last, number
+        lane.sent, lane.flight, lane.group = last, group, None
         if last - after == 1:
             record = lane.records[-1]
             block = blocks.pack((record.epoch, (record.at,), (record.data,)))

@@ -22,12 +22,12 @@ class Doubts:
     def __init__(self, look: Callable[[Lane], None]) -> None:
         self._look = look
         self._lanes: dict[Lane, int] = {}
-        """With the last group that had to do with each."""
+        """With how far each was written."""
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, lane: Lane) -> None:
         """Ask for this one, too."""
-        self._lanes[lane] = lane.group
+        self._lanes[lane] = lane.last
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(DOUBT, self._go)
 
@@ -39,6 +39,6 @@ class Doubts:
     def _go(self) -> None:
         self._timer = None
         lanes, self._lanes = self._lanes, {}
-        for lane, group in lanes.items():
-            if lane.group == group:
+        for lane, last in lanes.items():
+            if lane.last == last:
                 self._look(lane)

@@ -26,6 +26,10 @@ GAP_RATE: Final = 1500.0
 """Logs a second from which on the window is at its widest."""
 RATE_SPAN: Final = 0.05
 """Seconds over which the rate is averaged."""
+FLIGHTS: Final = 4
+"""Groups that may be under way before what gathers waits for one of them. With one alone all logs soon went together, and this
+process and Redis waited for each other. Where Redis waits for its disk or a replica, groups would queue up there instead.
+"""
 
 LINGER: Final = 10.0
 """Seconds for which an ended log stays in memory for those who still read its end."""
@@ -49,12 +53,12 @@ What is lost stands under a new epoch then, from where Redis stands. Raises `Una
 class Flow:
     """`lanes` holds the logs that this process writes, by name.
 
-    `ended` is called for one whose end is stored, `left` for one that it writes no more.
+    `ended` is called for one whose end is stored, `left` for one that it writes no more. At most `flights` groups are under way.
     """
 
     def __init__(
         self, send: Send, make: Callable[[str, Lease, int], Lane], owner: str, *, ttl: int, patience: float, lost: Lost,
-        left: Callable[[Lane], None], ended: Callable[[str], None],
+        left: Callable[[Lane], None], ended: Callable[[str], None], flights: int = FLIGHTS,
     ) -> None:  # fmt: skip
         self.lanes: dict[str, Lane] = {}
         self.owed: set[str] = set()
@@ -67,12 +71,12 @@ class Flow:
         self._owner = owner
         self._ttl = ttl
         self._patience = patience
+        self._flights = flights
         self._loop = asyncio.get_running_loop()
-        self._group = Group(1, self._loop)
-        self._flying: Group | None = None
-        self._idle = True
-        """Nothing flies and no group is due."""
-        self._flight: asyncio.Task[None] | None = None
+        self._group = Group(self._loop)
+        self._due = False
+        """Whether this group has its time."""
+        self._flying: dict[Group, asyncio.Task[None]] = {}
         self._flushed = self._loop.time()
         self._rate = 0.0
         self._closing = False
@@ -96,17 +100,12 @@ class Flow:
                 return failed(Conflict(f"{log}: the records are not numbered from {after + 1} on"))
             lane.records += records
             lane.last = last
-        group = self._group
-        if lane.group != group.number:
-            lane.group = group.number
-            group.lanes.append(lane)
+        group = lane.group or self._gather(lane)
         if head is not None:
             group.heads[lane] = head
         if ended:
             lane.closed, lane.end = True, after
             group.ended[lane] = None
-        if self._idle:
-            self._arm()
         return group.future if lease.lost is not None else group.ack(lane, lease)
 
     def forget(self, log: str, error: StoreError | None = None) -> None:
@@ -149,11 +148,8 @@ class Flow:
         """Ask of this log whether it still stands as we know it: by an append of nothing."""
         if lane.closed or self._closing or self.lanes.get(lane.name) is not lane:
             return
-        if lane.group != self._group.number:
-            lane.group = self._group.number
-            self._group.lanes.append(lane)
-        if self._idle:
-            self._arm()
+        if lane.group is None:
+            self._gather(lane)
 
     def lose(self) -> None:
         """All logs are somebody else's now."""
@@ -164,8 +160,8 @@ class Flow:
     async def close(self) -> None:
         """Store what gathers, and take nothing more."""
         self._closing = True
-        while not self._idle:
-            await asyncio.wait(((self._flying or self._group).future,))
+        while self._flying or self._group.lanes:
+            await asyncio.wait([group.future for group in self._flying] or (self._group.future,))
 
     def _decline(
         self, log: str, lane: Lane | None, after: int, records: Sequence[Record], lease: Lease, ended: bool
@@ -181,14 +177,26 @@ class Flow:
 
     def _groups_of(self, lane: Lane) -> Iterator[Group]:
         """The groups that are not stored and have to do with it, the last one first."""
-        if lane.group == self._group.number:
-            yield self._group
-        if self._flying is not None and (self._flying.number in (lane.group, lane.flight)):
-            yield self._flying
+        for group in (lane.group, lane.flight):
+            if group is not None:
+                yield group
+
+    def _gather(self, lane: Lane) -> Group:
+        """The group with which what came of this log goes: behind the one with which it is under way, if it is."""
+        flight = lane.flight
+        if flight is None:
+            group = self._group
+            self._arm()
+        else:
+            group = flight.following = flight.following or Group(self._loop)
+        group.add(lane)
+        return group
 
     def _arm(self) -> None:
-        """Send in this turn of the loop if the window is closed, else when it closes."""
-        self._idle = False
+        """Send in this turn of the loop if the window is closed, else when it closes; or behind one that is under way."""
+        if self._due or len(self._flying) >= self._flights:
+            return
+        self._due = True
         due = self._flushed + GAP * min(1.0, self._rate / GAP_RATE)
         if due <= self._loop.time():
             self._loop.call_soon(self._flush)
@@ -196,12 +204,12 @@ class Flow:
             self._loop.call_at(due, self._flush)
 
     def _flush(self) -> None:
-        group, self._group = self._group, Group(self._group.number + 1, self._loop)
-        self._flying = group
+        group, self._group = self._group, Group(self._loop)
+        self._due = False
         now = self._loop.time()
         since, self._flushed = now - self._flushed, now
         self._rate += (len(group.lanes) - self._rate * since) / (RATE_SPAN + since)
-        self._flight = self._loop.create_task(self._fly(group, now))
+        self._flying[group] = self._loop.create_task(self._fly(group, now))
 
     async def _fly(self, group: Group, now: float) -> None:
         try:
@@ -216,9 +224,20 @@ class Flow:
         except Exception:  # somebody appended what is no record: fail, but do not stand still
             _log.exception("a group could not be sent")
             self._fail(group, Unavailable())
-        self._flying, self._idle = None, True
+        finally:
+            self._land(group)
+
+    def _land(self, group: Group) -> None:
+        del self._flying[group]
+        for lane in group.lanes:
+            lane.flight = None
+        if group.following is not None:
+            self._group.absorb(group.following)
         if self._group.lanes:
             self._arm()
+        elif self._group.begun and not self._due:  # all of it was forgotten
+            self._group.settle()
+            self._group = Group(self._loop)
 
     async def _settle(self, group: Group, answers: Sequence[int]) -> None:
         """Tell all of a group what became of theirs, and show what is stored."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tidelog.errors import StoreError
 from tidelog.log import Lease, Record
 from tidelog.stores.redis.keys import LogKeys
 from tidelog.window import OwnWindow
+
+if TYPE_CHECKING:
+    from tidelog.stores.redis.group import Group
 
 
 class Birth(NamedTuple):
@@ -39,10 +42,10 @@ class Lane(OwnWindow):
     def __init__(self, name: str, keys: LogKeys, lease: Lease, *, base: int, records: Sequence[Record] = ()) -> None:
         super().__init__(name, lease, head=b"", base=base, records=records)
         self.keys = keys
-        self.group = 0
-        """The number of the last group that has to do with it."""
-        self.flight = 0
-        """The number of the last one that was sent."""
+        self.group: Group | None = None
+        """The one that gathers what came of it."""
+        self.flight: Group | None = None
+        """The one with which it is under way."""
         self.error: StoreError | None = None
         """Why nothing more of it is stored."""
         self.known = False

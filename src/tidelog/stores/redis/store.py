@@ -30,7 +30,7 @@ from tidelog.stores.redis.beats import Beats
 from tidelog.stores.redis.births import Births
 from tidelog.stores.redis.claims import Claims
 from tidelog.stores.redis.doubts import Doubts
-from tidelog.stores.redis.flow import GONE, LOST, Flow
+from tidelog.stores.redis.flow import FLIGHTS, GONE, LOST, Flow
 from tidelog.stores.redis.flows import Flows
 from tidelog.stores.redis.hub import Hub, Stand
 from tidelog.stores.redis.keys import Keys
@@ -86,7 +86,7 @@ class RedisStore:
             raise
         flow = partial(
             Flow, self._link.flush, self._lane, owner, ttl=self._place.ttl, patience=self._place.patience, lost=self._lost,
-            left=self._left, ended=self._notes.ended,
+            left=self._left, ended=self._notes.ended, flights=FLIGHTS if self._place.ack == "memory" else 1,
         )  # fmt: skip
         self._flow = flow() if self._place.kind != "cluster" else Flows(flow, self._link, self._keys)
         self._doubts = Doubts(self._flow.look)

@@ -97,14 +97,17 @@ class Wire(Line):
 
     def data_received(self, data: bytes) -> None:
         """Of the transport. Nearly always all is stored, and there is nothing to parse."""
-        batch = self._waiting[0] if self._waiting else None
-        if batch is not None and batch.plain and data == _ONES[: len(data)] and not self._reader.has_data():
-            count, rest = divmod(len(data), len(_ONE))
-            if not rest and count <= batch.size - len(batch.answers):
-                batch.answers.extend([1] * count)
-                self._complete(batch)
-                return
-        super().data_received(data)
+        count, rest = divmod(len(data), len(_ONE))
+        if rest or data != _ONES[: len(data)] or self._reader.has_data():
+            super().data_received(data)
+            return
+        while count and self._waiting and (batch := self._waiting[0]).plain:
+            stored = min(count, batch.size - len(batch.answers))
+            batch.answers.extend([1] * stored)
+            count -= stored
+            self._complete(batch)
+        if count:
+            super().data_received(data[: count * len(_ONE)])
 
     def take(self, answer: Any) -> None:
         """The next answer to the batch that has waited longest."""
