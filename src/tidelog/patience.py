@@ -25,15 +25,20 @@ async def patiently(store: Store, call: Callable[[], Awaitable[T]], what: str, *
     `what` is it that waits, for the log. Raises `Unavailable` where the store is away for longer than its patience, or than
     `at_most` seconds.
     """
-    loop, patience = asyncio.get_running_loop(), store.patience if isinstance(store, Patient) else PATIENCE
-    give_up_at, told = loop.time() + (patience if at_most is None else min(patience, at_most)), False
+    loop = asyncio.get_running_loop()
+    began, told = loop.time(), False
     while True:
         try:
             return await call()
         except Unavailable as error:
-            if loop.time() >= give_up_at:
+            if loop.time() >= began + _patience(store, at_most):
                 raise
             if not told:
                 log.warning("%s waits for the store, which is away: %s", what, error)
             told = True
         await asyncio.sleep(AGAIN)
+
+
+def _patience(store: Store, at_most: float | None) -> float:
+    patience = store.patience if isinstance(store, Patient) else PATIENCE
+    return patience if at_most is None else min(patience, at_most)
