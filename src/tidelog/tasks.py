@@ -13,6 +13,8 @@ T = TypeVar("T")
 
 LEAVE_TIMEOUT: Final = 0.5
 """How long `end` waits for its tasks, such as a source that swallows its cancellation."""
+CANCEL_AGAIN: Final = 0.2
+"""Seconds after which `cancelled` tries again."""
 
 
 class Tasks:
@@ -68,6 +70,13 @@ class Tasks:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("tidelog: a background task failed", exc_info=error)
+
+
+async def cancelled(task: asyncio.Task[Any]) -> None:
+    """Cancel it until it is over: where a connection is made in that moment, a cancellation may be swallowed."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait((task,), timeout=CANCEL_AGAIN)
 
 
 async def _tell(work: Coroutine[Any, Any, T], told: asyncio.Future[T]) -> None:

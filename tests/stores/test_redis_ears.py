@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from redis import Redis
+from redis.exceptions import ConnectionError
+from tests.parts import PATIENCE, turns
 from tests.redis_server import RedisServer, redis_server
 
 from tidelog.stores.redis import ears
-from tidelog.stores.redis.ears import Ears
+from tidelog.stores.redis.ears import Ear, Ears
 from tidelog.stores.redis.ears import Heard as Line
 from tidelog.stores.redis.link import Link
 from tidelog.stores.redis.place import parse
@@ -124,3 +129,27 @@ async def test_a_silent_redis_that_answers_is_kept(redis: RedisServer, heard: He
     await comes(lambda: line._words >= 3)  # the word that it is heard, and answers to nothing but questions
     assert heard.line is line
     assert heard.times == {"a": 1}
+
+
+@pytest.mark.anyio
+async def test_a_cancellation_that_a_connection_swallows_is_repeated() -> None:
+    """As `asyncio.wait_for` of Python 3.11 does where what it waits for is done in that moment."""
+    swallowed = 0
+
+    async def connect() -> Any:
+        nonlocal swallowed
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        swallowed += 1
+        raise ConnectionError("not now")
+
+    async def refresh(node: object) -> None:
+        """It is where it was."""
+
+    node = SimpleNamespace(name="redis", connect=connect)
+    nodes = SimpleNamespace(only=node, refresh=refresh)
+    ear = Ear(cast(Any, node), cast(Any, nodes), str, lambda *_: None, lambda: None, str)
+    ear.keep()
+    await turns()
+    await asyncio.wait_for(ear.aclose(), PATIENCE)
+    assert swallowed == 1

@@ -14,6 +14,7 @@ from redis.exceptions import MovedError, RedisClusterException, RedisError
 from tidelog.errors import InvalidRequest, Unavailable
 from tidelog.stores.redis.nodes import Node, connected, kwargs_of
 from tidelog.stores.redis.place import Place
+from tidelog.tasks import cancelled
 
 GAP: Final = 0.1
 """Seconds for which a map that was just looked up is not looked up again."""
@@ -56,8 +57,7 @@ class Cluster:
         """Close all ways."""
         self._over = True
         if self._refreshing is not None:
-            self._refreshing.cancel()
-            await asyncio.wait((self._refreshing,))
+            await cancelled(self._refreshing)
         for node in self._nodes.values():
             await node.aclose()
         if leaving := (*self._leaving, *self._map._background_tasks):

@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from tidelog.errors import Unavailable
 from tidelog.stores.redis.nodes import Node, Nodes
 from tidelog.stores.redis.wire import Line, packed
+from tidelog.tasks import cancelled
 
 AGAIN: Final = 0.2
 """Seconds until a lost connection is made again, or a channel that nobody has is looked for again."""
@@ -186,8 +187,7 @@ class Ear:
     async def aclose(self) -> None:
         """Hear nothing more."""
         if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.wait((self._keeping,))
+            await cancelled(self._keeping)
         if self._line is not None:
             await self._line.aclose()
 

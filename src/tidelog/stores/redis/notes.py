@@ -10,6 +10,7 @@ from typing import Final
 from tidelog.errors import Unavailable
 from tidelog.stores.redis.keys import Keys
 from tidelog.stores.redis.link import Link
+from tidelog.tasks import cancelled
 
 AFTER: Final = 0.05
 """Seconds within which ends are noted together."""
@@ -56,8 +57,7 @@ class Notes:
     async def aclose(self) -> None:
         """Note what there is. What cannot be noted is kept until its keys expire."""
         if self._sending is not None:
-            self._sending.cancel()
-            await asyncio.wait((self._sending,))
+            await cancelled(self._sending)
         try:
             await self.write()
         except Unavailable as error:
