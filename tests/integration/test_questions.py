@@ -140,10 +140,10 @@ def test_without_resume_the_truth_is_told(store: str) -> None:
 def test_it_expires_while_nobody_lives(store: str) -> None:
     """The keeper of the next process finds it due."""
     with start(store) as process:
-        kept, dropped = ask(process, "/parked", expires=0.5, default="no"), ask(process, "/parked", expires=0.5)
+        kept, dropped = ask(process, "/parked", expires=3.0, default="no"), ask(process, "/parked", expires=3.0)
         until(lambda: is_parked(process, kept) and is_parked(process, dropped))
         process.kill()
-    time.sleep(0.5)  # the question's own time, in which nobody is there
+    time.sleep(3.0)  # the question's own time, in which nobody is there
     with start(store) as process:
         assert "expired no" in text(process, kept)
         until(lambda: state(process, dropped)["outcome"] is not None)
