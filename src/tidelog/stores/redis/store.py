@@ -24,6 +24,7 @@ from typing import Final
 from tidelog.bell import Bell
 from tidelog.errors import Conflict, Gone, StoreError, Unavailable
 from tidelog.log import Due, Lease, Record, Tail
+from tidelog.pages import Pages
 from tidelog.seams import BATCH_BYTES, Page, Window
 from tidelog.stores.redis import blocks, calls, scripts
 from tidelog.stores.redis.beats import Beats
@@ -58,6 +59,7 @@ class RedisStore:
         self._place = parse(url)
         self.patience = self._place.patience
         self._keys = Keys(self._place.prefix, sharded=self._place.kind == "cluster")
+        self._pages = Pages()
         self._owner = ""
         self._open = False
 
@@ -148,9 +150,11 @@ class RedisStore:
         lane = self._flow.lanes.get(log)
         if lane is not None and after >= lane.base:
             return lane.page(after, limit)
+        channel = self._keys.of(log).channel
         if lane is None:
-            await self._hub.ready(self._keys.of(log).channel)
-        return await self._fetch(log, after, limit)
+            await self._hub.ready(channel)
+        bell = self._hub.held(channel)
+        return await self._pages.read(bell, after, limit, partial(self._fetch, log))
 
     def window(self, log: str) -> Window | None:
         lane = self._flow.lanes.get(log)

@@ -31,12 +31,12 @@ from weakref import WeakValueDictionary
 from tidelog.bell import Bell
 from tidelog.errors import Conflict, Unavailable
 from tidelog.log import Due, Lease, Record, Tail
+from tidelog.pages import Pages
 from tidelog.seams import BATCH_BYTES, Page, Window
 from tidelog.stores.sqlite import blocks, jobs, reading
 from tidelog.stores.sqlite.blocks import Block, encode_text, mark_of
 from tidelog.stores.sqlite.journal import Journal
 from tidelog.stores.sqlite.live import Live
-from tidelog.stores.sqlite.pages import Pages
 from tidelog.stores.sqlite.schema import parse, prepare
 from tidelog.stores.sqlite.sweeper import Sweeper
 from tidelog.stores.sqlite.writer import Checkpointer, Readers, Writer
@@ -131,10 +131,9 @@ class SqliteStore:
             return live.page(after, limit)
         mark = mark_of(log)
         bell = self._bells.get(mark)
-        page = partial(self._page, log, mark, after, limit, ours=live is not None)
-        return await (page() if bell is None else self._pages.read(bell, after, limit, page))
+        return await self._pages.read(bell, after, limit, partial(self._page, log, mark, live is not None))
 
-    async def _page(self, log: str, mark: int, after: int, limit: int, *, ours: bool) -> Page:
+    async def _page(self, log: str, mark: int, ours: bool, after: int, limit: int) -> Page:
         found = await self._read(reading.read, log, mark, after, limit, ours)
         return blocks.page(found.blocks, after, limit, complete=found.complete, ended=found.ended)
 
