@@ -25,6 +25,11 @@ LOG_TAIL = 600  # characters of its stderr shown when it does not
 _MADE = {"node": build.node_packages, "nginx": build.nginx}
 
 
+def environment() -> dict[str, str]:
+    """That of this process, but byte code is kept: what is imported is compiled once, as for everybody who installs it."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 class DidNotStart(Exception):
     """A server ended, did not listen in time, or cannot be installed; the text says what it printed, or why."""
 
@@ -91,7 +96,7 @@ class _Names(dict[str, str]):
 def _spawn(
     parts: Sequence[str], given: Sequence[tuple[str, str]], core: int, *, names: Mapping[str, str], log: Path
 ) -> subprocess.Popen[bytes]:
-    env = os.environ | {name: value.format_map(names) for name, value in given}
+    env = environment() | {name: value.format_map(names) for name, value in given}
     command = [part.format_map(names) for part in parts]
     if shutil.which(command[0]) is None:
         raise DidNotStart(f"{command[0]} is missing")

@@ -8,7 +8,7 @@ from statistics import median
 
 from bench import machine
 from bench.gates import Gate
-from bench.launch import running
+from bench.launch import environment, running
 from bench.load import Unmeasurable
 from bench.roster import BUILT_IN, Server, named
 from bench.workload import Column, Figures, Plan, Sizes, Workload
@@ -33,7 +33,7 @@ def measure_import(server: Server, plan: Plan) -> Figures:
     took = []
     for _ in range(1 + plan.of(TIMES)):
         with machine.pinned(plan.cores.server):
-            done = subprocess.run(server.command, capture_output=True, timeout=LONGEST)
+            done = subprocess.run(server.command, capture_output=True, timeout=LONGEST, env=environment())
         if done.returncode:
             raise Unmeasurable(done.stderr.decode(errors="replace"))
         took.append(float(done.stdout))

@@ -33,12 +33,17 @@ class Stretch(LogWindow):
 
 
 class Shelf:
-    """The stretches of a log for as long as its bell does not ring, by where they begin."""
+    """The stretches of a log for as long as its bell does not ring, by where they begin.
 
-    __slots__ = ("bases", "reading", "rings")
+    They grow with each that is read: a log that rings all the time is read page by page.
+    """
+
+    __slots__ = ("ahead", "bases", "reading", "rings")
 
     def __init__(self, rings: int) -> None:
         self.rings = rings
+        self.ahead = 0
+        """Bytes that the next one has at least."""
         self.bases: list[int] = []
         self.reading: dict[int, asyncio.Task[Stretch]] = {}
 
@@ -64,11 +69,17 @@ class Pages:
         if stretch is None:
             reading = shelf.reading.get(after)
             if reading is None:
-                reading = asyncio.get_running_loop().create_task(_stretch(read, after, max(limit, BATCH_BYTES)))
-                shelf.reading[after] = reading
-                reading.add_done_callback(partial(self._read, shelf, after))
+                reading = self._begin(shelf, after, limit, read)
             stretch = await asyncio.shield(reading)
         return stretch.page(after, limit)
+
+    def _begin(self, shelf: Shelf, after: int, limit: int, read: Read) -> asyncio.Task[Stretch]:
+        size = max(limit, shelf.ahead)
+        shelf.ahead = min(2 * size, BATCH_BYTES)
+        reading = asyncio.get_running_loop().create_task(_stretch(read, after, size))
+        shelf.reading[after] = reading
+        reading.add_done_callback(partial(self._read, shelf, after))
+        return reading
 
     def _find(self, shelf: Shelf, after: int) -> Stretch | None:
         at = bisect_right(shelf.bases, after) - 1

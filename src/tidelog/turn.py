@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from tidelog.kept import Kept
 
+_SCHEDULED: Final = Path("/proc/thread-self/schedstat")
+
 TICK: Final = 0.003
 """Seconds between ticks: what is due between two is done at the later one."""
 SAMPLE: Final = 0.2
@@ -146,7 +148,7 @@ def _width(busy: float) -> float:
 def _wanted() -> float:
     """Seconds for which this thread has worked, and for which it would have, had others not had its core."""
     try:
-        worked, waited, _ = Path("/proc/thread-self/schedstat").read_bytes().split()
+        worked, waited, _ = _SCHEDULED.read_bytes().split()
     except (OSError, ValueError):  # not Linux, or a kernel that does not count
         return thread_time()
     return (int(worked) + int(waited)) / 1e9

@@ -20,9 +20,9 @@ from tidelog.stores.redis.group import Group
 from tidelog.stores.redis.lane import Lane
 from tidelog.stores.redis.persist import persist
 
-GAP: Final = 0.003
+GAP: Final = 0.006
 """The widest window, in seconds from group to group; it opens in proportion to the rate of logs that are sent."""
-GAP_RATE: Final = 1500.0
+GAP_RATE: Final = 3000.0
 """Logs a second from which on the window is at its widest."""
 RATE_SPAN: Final = 0.05
 """Seconds over which the rate is averaged."""

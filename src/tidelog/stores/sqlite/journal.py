@@ -19,9 +19,9 @@ from tidelog.stores.sqlite.blocks import encode, pack_entry, pack_header
 from tidelog.stores.sqlite.commit import Commit, Group, Job, Transaction, fenced
 from tidelog.stores.sqlite.live import Chunk, Live
 
-GAP: Final = 0.005
+GAP: Final = 0.01
 """The widest window, in seconds from commit to commit; it opens in proportion to the rate of appends."""
-GAP_RATE: Final = 1500.0
+GAP_RATE: Final = 3000.0
 """Appends a second from which on the window is at its widest."""
 RATE_SPAN: Final = 0.05
 """Seconds over which the rate is averaged."""
