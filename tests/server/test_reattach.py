@@ -46,6 +46,14 @@ def test_by_post_and_by_query() -> None:
     assert chat.script.started == 1
 
 
+@pytest.mark.parametrize("bare", [False, True], ids=["tidelog", "uvicorn"])
+def test_a_burst_that_is_not_to_be_merged_is_a_frame_for_each_record(bare: bool) -> None:
+    with serve(Chat(*"abcdefghijklmnopqrst").app, bare=bare) as server:
+        frames = server.watch("/chat", params={"merge": "0"}).rest()
+    assert [frame.json["seq"] for frame in frames] == list(range(1, len(frames) + 1))
+    assert not any("from" in frame.json for frame in frames)
+
+
 def test_the_header_wins() -> None:
     with serve(Chat(*WORDS).app) as server:
         frames = server.watch("/chat", params={"merge": "0"}).rest()

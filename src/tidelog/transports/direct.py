@@ -186,7 +186,8 @@ class DirectDelivery(Delivery):
         if self._ready and self._direct.open and window is not None and cursor.position >= window.base:
             records = window.records[cursor.position - window.base : self._checked - window.base]
             if len(records) < FEW:
-                data = self._verbatim(join(records, len(same))) if cursor.alone else self._bytes(records)
+                joined = self._merges and cursor.alone
+                data = self._verbatim(join(records, len(same))) if joined else self._bytes(records)
                 if len(data) < SLICE_BYTES:
                     self._same = None
                     self._direct.put(data)
