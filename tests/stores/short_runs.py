@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,7 +20,8 @@ from typing import Final
 
 from tidelog import Tidelog, threads
 from tidelog.stores.redis import flow
-from tidelog.stores.sqlite import journal
+from tidelog.stores.sqlite import SqliteStore, journal, reading
+from tidelog.stores.sqlite.writer import READERS
 
 AT_ONCE: Final = 32
 WARM: Final = 200
@@ -70,10 +72,24 @@ async def level(runs: int, begun: float) -> str:
     return json.dumps(found)
 
 
+async def read_by_all(store: object) -> None:
+    """Each thread of SQLite's that reads opens its files when it first does: all of them do, at the same time."""
+    if isinstance(store, SqliteStore):
+        together = threading.Barrier(READERS)
+        await asyncio.gather(*(store._readers.read(_read, together) for _ in range(READERS)))
+
+
+def _read(execute: reading.Execute, together: threading.Barrier) -> None:
+    reading.owners(execute)
+    together.wait()
+
+
 async def main(url: str, runs: int, *, keep: bool) -> None:
     flow.LINGER = journal.LINGER = LINGER  # type: ignore[misc]
     tide = Tidelog(url)
-    for part in (WARM, runs // 10, runs - runs // 10):
+    await tell(tide, WARM, keep=keep)
+    await read_by_all(tide.runner.store)
+    for part in (runs // 10, runs - runs // 10):
         await tell(tide, part, keep=keep)
     await tide.aclose()
 
