@@ -26,6 +26,8 @@ WIDEST: Final = 1.35
 """Times the window that is asked for."""
 GATHER: Final = 0.017
 """Seconds, times the width, for which text gathers on a server that is not calm before it becomes a record."""
+MANY: Final = 2000
+"""Texts a second, from which on they gather: it is not the records of fewer that the loop works for."""
 FULL: Final = 0.85
 LATE: Final = 0.008
 """While the loop works for more than FULL of its time and ticks come LATE seconds too late on average, windows grow and grow, by
@@ -51,13 +53,15 @@ class Turn:
 
     __slots__ = (
         "_at", "_busy", "_calls", "_grows", "_growth", "_in", "_late", "_loop", "_made", "_spent", "_steady", "_ticks", "_timer",
-        "crowds", "gather", "told", "width",
+        "crowds", "gather", "texts", "told", "width",
     )  # fmt: skip
 
     def __init__(self, *, grows: bool = True) -> None:
         self.width = 1.0
         self.gather = 0.0
         """Seconds for which text gathers before it is a record: none while the loop is calm."""
+        self.texts = 0
+        """How many came behind text of the same part since the last look."""
         self.told = Kept[bytes]()
         """What viewers were told, by place: made once for all who stand there, now or a little later."""
         self.crowds: dict[object, Any] = {}
@@ -92,7 +96,7 @@ class Turn:
 
     @property
     def steady(self) -> Turn:
-        """One whose windows do not grow, for those whom writing itself holds back."""
+        """One whose windows do not grow, for those whom writing itself holds back: each of their writes is many."""
         if self._steady is None:
             self._steady = Turn(grows=False)
         return self._steady
@@ -127,7 +131,8 @@ class Turn:
         elif self._busy < FULL or late < LATE / 2:
             self._growth = max(1.0, self._growth / EASING)
         self.width = self._growth * _width(self._busy)
-        self.gather = GATHER * self.width if self.width > 1.0 else 0.0
+        many, self.texts = self.texts > MANY * passed or not self._grows, 0
+        self.gather = GATHER * self.width if many and self.width > 1.0 else 0.0
         self._timer = loop.call_later(SAMPLE, self._look, loop)
 
     def _run(self) -> None:

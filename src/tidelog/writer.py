@@ -151,13 +151,14 @@ class Writer:
 
         Text that comes sooner than it may go is expected to go on so: it waits for what comes within that time.
         """
-        gathered = self._gathered
+        gathered, turn = self._gathered, self.turn
+        turn.texts += 1
         if gathered:
             if len(gathered) < GATHERED and len(text) <= SHORT:
                 gathered.append(text)
                 return
             self._store_text()
-        gather = self.turn.gather
+        gather = turn.gather
         if (
             gather
             and self._zero + monotonic() - self.at < gather
@@ -165,7 +166,7 @@ class Writer:
             and len(text) <= SHORT
         ):
             gathered.append(text)
-            self.turn.later(gather, self._store_text)
+            turn.later(gather, self._store_text)
         else:
             self._add_text(text)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+import types as coroutines
+from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,6 +16,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.responses import Response
 from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 from tests.server.chat import JSON, Chat, make_tide, types
 
 from tidelog import SourceError, cancel_after
@@ -211,3 +213,44 @@ def test_a_layer_that_changes_the_body_is_not_passed_by(bare: bool) -> None:
         for gate in gates:
             gate.open()
         assert rebuild(viewer.rest()) == "WORD! " * 3
+
+
+class Counting:
+    """A layer that counts how often it is resumed: for each of the layers around an answer that costs as much again."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.resumed = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._count(self.app(scope, receive, send).__await__())
+
+    @coroutines.coroutine
+    def _count(self, app: Generator[Any, Any, None]) -> Generator[Any, Any, None]:
+        waited = app.send(None)
+        while True:
+            try:
+                answer = yield waited
+            except BaseException as error:
+                waited = app.throw(error)
+                continue
+            self.resumed += 1
+            try:
+                waited = app.send(answer)
+            except StopIteration:
+                return
+
+
+def test_what_is_told_wakes_none_of_the_layers() -> None:
+    """Where only a task can write it is one of its own: the request waits for its end, however many frames are around it."""
+    gates = [Gate() for _ in range(20)]
+    steps = [step for number, gate in enumerate(gates) for step in (gate, f"w{number} ")]
+    layer = Counting(Chat(*steps).app)
+    with serve(layer, bare=True) as server, server.watch("/chat") as viewer:
+        viewer.read(1)
+        before = layer.resumed
+        for number, gate in enumerate(gates):
+            gate.open()
+            assert viewer.read(1)[0].json["text"] == f"w{number} "
+        assert layer.resumed - before <= 1
+        assert viewer.rest()[-1].json["outcome"] == "completed"

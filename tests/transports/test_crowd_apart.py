@@ -82,7 +82,7 @@ async def newcomer() -> tuple[Many, Any, Crowd]:
     return all_, member, crowd
 
 
-async def test_a_newcomer_is_not_brought_to_where_its_window_does_not_reach() -> None:
+async def test_a_newcomer_is_not_brought_to_where_the_window_does_not_reach() -> None:
     """What the store has told the crowd may be more than what is in memory."""
     all_, member, crowd = await newcomer()
     assert member._cursor.window.stored == 2
@@ -97,7 +97,7 @@ async def test_a_newcomer_whose_socket_raises_goes_alone(monkeypatch: pytest.Mon
     all_, member, crowd = await newcomer()
     alone: list[Viewer] = []
     monkeypatch.setattr(Viewer, "go_alone", lambda member: alone.append(member))
-    monkeypatch.setattr(Viewer, "catch_up", lambda *_: 1 / 0)
+    monkeypatch.setattr(Leader, "stretch", lambda *_: 1 / 0)
     crowd.go(3)
     assert alone == [member]
     monkeypatch.undo()
@@ -189,7 +189,7 @@ async def test_a_crowd_that_is_busy_with_a_record_waits_for_the_next_as_the_same
         await all_.say(*text(word), apart=1.0)
         await until(lambda word=word: all(wire.words.endswith(word) for wire in all_.wires))  # type: ignore[misc]
     assert all_.crowd is crowd
-    assert len(crowd._members) + len(crowd._newcomers) + len(crowd._excused) >= FEWEST
+    assert len(crowd._members) + len(crowd._excused) >= FEWEST
     await all_.gone()
     assert not all_.turn.crowds
     await until(crowd._task.done)

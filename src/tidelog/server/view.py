@@ -196,7 +196,8 @@ class View:
                     send_timeout=self._settings.send_timeout, plain=framing.media_type.startswith("text/plain"),
                     error_marker=error_marker, whole=WHOLE in scope,
                 )  # fmt: skip
-                await viewing.serve()
+                # A task of its own for whom only a task can write: to wake this one goes through the frames of every layer.
+                await (viewing.serve() if connection is not None else asyncio.create_task(viewing.serve()))
         finally:
             peer.when_gone(None)
 

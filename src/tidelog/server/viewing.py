@@ -1,7 +1,8 @@
-"""One viewer from its first byte to its last: in the task of its request, and where the server lets it, behind that.
+"""One viewer from its first byte to its last: within its request, and where the server lets it, behind that.
 
 An open request is dear: the frames of every layer of the application, its scope, the server's parser. A viewer that waits needs
 nothing of it where its bytes go straight to the socket, so there it gives the request back and goes on in a task of its own.
+Elsewhere it has a task of its own, too, and the request waits for that.
 """
 
 from __future__ import annotations

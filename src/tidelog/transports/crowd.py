@@ -2,15 +2,18 @@
 
 What many watch costs each of them a write to the socket and hardly anything more: one reader hears the bell, holds back and makes
 the bytes, and nobody's task is woken. Who cannot take a write, or must say something else, goes on alone, from where it stands.
+
+All are written to in rounds. A round through thousands takes longer than text is held back, so each is told what there is when its
+turn has come, not what there was when the round began: no event waits for more than one round.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextvars import Context
-from typing import Any, Final
+from typing import Final
 
 from tidelog.errors import Gone
 from tidelog.frame import Envelope
@@ -23,9 +26,8 @@ FEWEST: Final = 16
 """Viewers who wait at a log, from which on the next make a crowd."""
 AT_ONCE: Final = 256
 """Members that are written to in one turn of the loop: others have theirs meanwhile."""
-
-STRETCH: Final = 1.3
-"""Times as wide as they are asked for merge windows are in a crowd of those for whom a task has to write: each write is dear."""
+BROUGHT: Final = SLICE_BYTES // 2
+"""Bytes of records that are brought along in one round at most: members are never further apart."""
 
 log = logging.getLogger("tidelog")
 
@@ -99,28 +101,22 @@ class Viewer(DirectDelivery):
         )  # fmt: skip
         leader.crowd = crowd
         leader._next_at = self._next_at
-        leader._window *= STRETCH if self._direct.by_task else 1.0
         return leader
 
-    def take(self, data: bytes, before: int, after: int) -> bool:
-        """Write what leads from one place to the other, unless it is known already; False for one that cannot take it."""
+    def take(self, stretches: Stretches) -> bool:
+        """Write what leads from here to where the others are brought; False for one that cannot take it."""
         cursor = self._cursor
-        if cursor.position != before:
-            return cursor.position == after
-        if not self._direct.open:
-            return False
+        if cursor.position > stretches.upto:
+            return True  # it has read ahead
+        data = stretches[cursor.position]
         if data:
+            if not self._direct.open:
+                return False
             self._direct.put(data)
-        cursor.position = after
-        return True
-
-    def catch_up(self, upto: int) -> bool:
-        """Write what the others have had before."""
-        window, position = self._cursor.window, self._cursor.position
-        if window is None or position < window.base or upto > window.stored:
+        elif data is None:
             return False
-        records = window.records[position - window.base : upto - window.base]
-        return self.take(self._bytes(records) if records else b"", position, upto)
+        cursor.position = stretches.upto
+        return True
 
     def go_alone(self) -> None:
         """It is one of the crowd no more: there may be nothing to read, and yet it has to hear the bell again."""
@@ -139,18 +135,84 @@ class Leader(DirectDelivery):
         """Seconds since the crowd was last told anything."""
         return self._quiet()
 
+    @property
+    def patience(self) -> float:
+        """Seconds from a write to the next at most, if there is text all the time."""
+        return self._window * self._turn.width + self._turn.gather
+
+    def stretch(self, before: int, upto: int) -> bytes | None:
+        """What leads from one place to the other; None if that is not at hand any more."""
+        window = self._cursor.window
+        if window is None or before < window.base or upto > window.stored:
+            return None
+        records = window.records[before - window.base : upto - window.base]
+        return self._bytes(records) if records else b""
+
+    def bring(self, most: int) -> int:
+        """Go on to the end of the log, if that is so many bytes away at most; how many it was. The crowd will tell it."""
+        cursor, window = self._cursor, self._cursor.window
+        if not self._waiting or window is None or not cursor.position < window.stored or not cursor.current:
+            return 0
+        if window.ended or cursor.position < window.base:
+            return 0  # for the task
+        records = window.records[cursor.position - window.base : window.stored - window.base]
+        size = sum([len(record.data) for record in records])
+        if size > most:
+            return 0
+        last = records[-1]
+        self._same, self._ripe = None, False
+        self._spoke_at = self._loop.time()
+        super()._gone(last.seq, self._window_behind(last.seq))
+        return size
+
+    def free(self) -> None:
+        """All have been written to. What could not be brought along is told now."""
+        if self._same is not None and self._ripe:
+            self._catch_up()
+        elif self._waiting:
+            self._rung_otherwise()
+
     async def _resume(self) -> None:
         """They have had their first frames."""
         self._framed = True
         self._cursor.hear()
+
+    async def _wait(self, patience: float | None) -> Sequence[Record]:
+        """While they are written to nothing is read: what comes is brought along."""
+        await self.crowd.room()
+        return await self._cursor.next(patience)
+
+    _next = Delivery._next
+    """It lets nothing of the log go meanwhile."""
+
+    def _rung(self) -> None:
+        if self.crowd.open or not self._waiting:
+            super()._rung()  # else it is brought along
+
+    def _due(self) -> None:
+        if self.crowd.open:
+            super()._due()
+        else:
+            self._ripe = True
+
+    def _catch_up(self) -> None:
+        if self.crowd.open or not self._waiting:
+            super()._catch_up()
+        else:
+            self._scheduled = False
 
     def _put_now(self, record: Record) -> bool:
         """At the next tick: to wait for what comes along costs each of many less than another write."""
         if not self._ready or not is_delta(record):
             return False
         self._checked, self._next_at = record.seq, max(self._next_at, record.at)
-        self._hold(record)
+        super()._hold(record)
         return True
+
+    def _hold(self, delta: Record) -> None:
+        """Text that comes sooner than it may go is expected to go on so, and waits for what comes within that time."""
+        self._next_at = max(self._next_at, delta.at + self._turn.gather)
+        super()._hold(delta)
 
     _beat = Delivery._beat
     """By `Crowd.write`: there is no other way to all of them."""
@@ -176,14 +238,34 @@ class Leader(DirectDelivery):
         return True
 
     def _gone(self, position: int, next_at: float) -> None:
-        super()._gone(position, next_at)
+        super()._gone(position, max(next_at, self._window_behind(position)))
         self.crowd.go(position)
+
+    def _window_behind(self, position: int) -> float:
+        """When the next text may go if this was the last: each of many writes is dear, so none is owed."""
+        window = self._cursor.window
+        if window is None or position <= window.base:
+            return 0.0
+        return window.records[position - window.base - 1].at + self._window * self._turn.width
+
+
+class Stretches(dict[int, bytes | None]):
+    """What leads to `upto`, by where one stands: made when the first who stands there is told."""
+
+    def __init__(self, leader: Leader, upto: int) -> None:
+        super().__init__()
+        self._leader = leader
+        self.upto = upto
+
+    def __missing__(self, position: int) -> bytes | None:
+        data = self[position] = self._leader.stretch(position, self.upto)
+        return data
 
 
 class Crowd:
-    """Implements `direct.Direct`: the socket of all members, who stand at `position`. While it is written to it is full.
+    """Implements `direct.Direct`: the socket of all members. While they are written to it is full.
 
-    Who joins elsewhere is a newcomer, and brought to where the others are with the next write.
+    `position` is where they are brought. Who has had its turn in a round lacks what was brought along since, until the next.
     """
 
     by_task = False
@@ -195,16 +277,18 @@ class Crowd:
         self._place = place
         self._crowds = crowds
         self._members: dict[Viewer, None] = {}
-        self._newcomers: dict[Viewer, None] = {}
         self._excused: set[Viewer] = set()
         self._data = b""
-        self._step = position, position
-        """From where to where the members are being brought."""
         self._audience: tuple[Viewer, ...] = ()
         self._reached = 0
         """How many of these have been written to."""
+        self._began = 0.0
+        self._brought = 0
+        """When this round began, and the bytes that were brought along since."""
         self._loop = asyncio.get_running_loop()
         self._room: asyncio.Future[None] | None = None
+        self._again: asyncio.TimerHandle | None = None
+        """The round for those who had their turn too early."""
 
     def begin(self, leader: Leader) -> None:
         """Serve those who join, by this one."""
@@ -220,20 +304,18 @@ class Crowd:
     def join(self, member: Viewer) -> None:
         """Serve this one too, until it is excused or parts."""
         self._excused.discard(member)
-        (self._members if member.position == self.position else self._newcomers)[member] = None
+        self._members[member] = None
 
     def excuse(self, member: Viewer) -> None:
         """Tell it nothing for now: it has something to do, and is expected back."""
         self._members.pop(member, None)
-        self._newcomers.pop(member, None)
         self._excused.add(member)
 
     def part(self, member: Viewer) -> None:
         """Serve it no more. With the last one the crowd is over, not before: all may be busy with what they were told."""
         self._members.pop(member, None)
-        self._newcomers.pop(member, None)
         self._excused.discard(member)
-        if not self._members and not self._newcomers and not self._excused:
+        if not self._members and not self._excused:
             self._dissolve()
             self._leader.leave()
 
@@ -251,15 +333,10 @@ class Crowd:
 
     def go(self, position: int) -> None:
         """Bring all members to this position by what was put."""
-        self._step, self.position = (self.position, position), position
-        for newcomer in [one for one in self._newcomers if one.position <= position]:
-            del self._newcomers[newcomer]
-            if self._told(newcomer.catch_up, position):
-                self._members[newcomer] = None
-            else:
-                newcomer.go_alone()
-        self._audience, self._reached = tuple(self._members), 0
-        self._write_some()
+        before, self.position = self.position, position
+        self._stretches = Stretches(self._leader, position)
+        self._stretches[before], self._data = self._data, b""
+        self._begin_round()
 
     async def room(self) -> None:
         """Until all have been written to."""
@@ -276,25 +353,60 @@ class Crowd:
         self.put(self.envelope.around(data))
         self.go(self.position)
 
+    def _begin_round(self) -> None:
+        self._rest()
+        self.open = False
+        self._began, self._brought = self._loop.time(), 0
+        self._audience, self._reached = tuple(self._members), 0
+        self._write_some()
+
     def _write_some(self) -> None:
-        data, (before, after), members = self._data, self._step, self._members
-        reached = self._reached + AT_ONCE
+        members, stretches, reached = self._members, self._stretches, self._reached + AT_ONCE
         for member in self._audience[self._reached : reached]:
-            if member in members and not self._told(member.take, data, before, after):
+            if member in members and not self._tell(member, stretches):
                 del members[member]
                 member.go_alone()
-        done, self._reached = self._reached >= len(self._audience), reached
-        self.open = done
-        if not done:
-            self._loop.call_soon(self._write_some)  # behind the tasks that were woken
-            return
-        self._data, self._audience = b"", ()
+        self._reached = reached
+        if reached < len(self._audience):
+            self._loop.call_soon(self._write_more)  # behind the tasks that were woken
+        else:
+            self._end_round()
+
+    def _write_more(self) -> None:
+        self._bring()
+        self._write_some()
+
+    def _bring(self) -> None:
+        """What has come since is told to whom it is still time to tell it."""
+        if size := self._leader.bring(BROUGHT - self._brought):
+            self._brought += size
+            self.position = self._leader.position
+            self._stretches = Stretches(self._leader, self.position)
+
+    def _end_round(self) -> None:
+        self._audience = ()
+        self.open = True
+        if self._brought:
+            wait = self._began + self._leader.patience - self._loop.time()
+            self._again = self._loop.call_later(max(0.0, wait), self._level)
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
+        self._leader.free()
 
-    def _told(self, tell: Callable[..., bool], *what: Any) -> bool:
+    def _level(self) -> None:
+        """Bring those along who had their turn too early."""
+        self._brought = 0
+        self._bring()
+        self._begin_round()
+
+    def _rest(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+
+    def _tell(self, member: Viewer, stretches: Stretches) -> bool:
         try:
-            return tell(*what)
+            return member.take(stretches)
         except Exception:  # of its socket, and none of the others' business
             log.exception("tidelog: a viewer failed")
             return False
@@ -310,9 +422,9 @@ class Crowd:
     def _dissolve(self, _: object = None) -> None:
         if self._crowds.get(self._place) is self:
             del self._crowds[self._place]
-        left = (*self._members, *self._newcomers)
-        self._members.clear()  # a pass that is under way tells them nothing more: they read for themselves
-        self._newcomers.clear()
+        self._rest()
+        left = tuple(self._members)
+        self._members.clear()  # a round that is under way tells them nothing more: they read for themselves
         self._excused.clear()
         for member in left:
             member.go_alone()
