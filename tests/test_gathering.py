@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.conftest import count
-from tests.parts import bare_run, launch, legal_events, outcome, records_of, running, turns, until
+from tests.parts import bare_run, launch, legal_events, outcome, records_of, running, turns
 
 from tidelog import events as e
 from tidelog import turn as turn_module

@@ -23,8 +23,8 @@ from tidelog.log import Lease, Record, run_log
 from tidelog.seams import BATCH_BYTES
 from tidelog.server.viewing import Body
 from tidelog.stores.memory import MemoryStore
-from tidelog.transports.crowd import FEWEST, Viewer
 from tidelog.transports.deliver import SLICE_BYTES, Pacing
+from tidelog.transports.viewer import FEWEST, Viewer
 from tidelog.turn import Turn
 
 pytestmark = pytest.mark.anyio

@@ -22,8 +22,10 @@ from tidelog.log import Lease, Record, run_log
 from tidelog.server.viewing import Body
 from tidelog.stores.memory import MemoryStore
 from tidelog.transports import crowd as crowds
-from tidelog.transports.crowd import AT_ONCE, FEWEST, Crowd, Viewer
+from tidelog.transports import viewer as viewers
+from tidelog.transports.crowd import AT_ONCE, Crowd
 from tidelog.transports.deliver import SLICE_BYTES, Delivery, Pacing
+from tidelog.transports.viewer import FEWEST, Viewer
 from tidelog.turn import Turn
 
 pytestmark = pytest.mark.anyio
@@ -132,7 +134,8 @@ class Many:
 
     async def gathered(self) -> None:
         """Until those who came later are all of the crowd, and hear no bell themselves."""
-        await until(lambda: len(self.turn.crowds) == 1 and all(one.position == self.crowd.position for one in self.crowd._members))
+        await until(lambda: len(self.turn.crowds) == 1)
+        await until(lambda: all(one.position == self.crowd.position for one in self.crowd._members))
         assert self.store.changed(LOG).count <= FEWEST
 
     async def gone(self) -> list[str]:
@@ -341,7 +344,7 @@ async def test_what_is_more_than_a_slice_goes_to_all_in_slices(monkeypatch: pyte
     await all_.say(*text("a"))
     await until(lambda: all(wire.words == "a" for wire in all_.wires))
     await all_.gathered()
-    monkeypatch.setattr(crowds, "SLICE_BYTES", 256)
+    monkeypatch.setattr(viewers, "SLICE_BYTES", 256)
     all_.crowd._leader._cursor.batch = 512
     monkeypatch.setattr(all_.crowd, "open", False)  # while it is written to: what comes is too much for one page
     for seq in range(3, 67):

@@ -13,7 +13,8 @@ from tidelog.errors import Gone
 from tidelog.seams import BATCH_BYTES, Page, Window
 from tidelog.stores.memory import MemoryStore
 from tidelog.transports import crowd as crowds
-from tidelog.transports.crowd import FEWEST, Crowd, Leader, Viewer
+from tidelog.transports.crowd import Crowd
+from tidelog.transports.viewer import FEWEST, Leader, Viewer
 
 pytestmark = pytest.mark.anyio
 

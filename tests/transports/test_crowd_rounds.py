@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from tests.parts import ENDED, PATIENCE, turns, until
@@ -13,8 +13,8 @@ from tests.transports.test_crowd import FEWEST, LOG, MANY, Many, Wire, many, tex
 from tidelog import events as e
 from tidelog.log import Lease, Record
 from tidelog.transports import crowd as crowds
-from tidelog.transports.crowd import Leader
 from tidelog.transports.deliver import SLICE_BYTES
+from tidelog.transports.viewer import Leader
 
 pytestmark = pytest.mark.anyio
 
@@ -23,10 +23,9 @@ FEW = MANY - FEWEST
 
 
 @pytest.fixture(autouse=True)
-def slices(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """One member is written to in each turn of the loop."""
     monkeypatch.setattr(crowds, "AT_ONCE", 1)
-    yield
 
 
 async def level(window: float = 0.03) -> Many:

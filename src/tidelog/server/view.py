@@ -25,8 +25,8 @@ from tidelog.server.negotiate import Form
 from tidelog.server.stay import Stay
 from tidelog.server.tracing import Ending, Tracing
 from tidelog.server.viewing import Body, Viewing
-from tidelog.transports.crowd import Viewer
 from tidelog.transports.deliver import HEARTBEAT, SEND_TIMEOUT, Delivery, Pacing
+from tidelog.transports.viewer import Viewer
 
 log = logging.getLogger("tidelog")
 
