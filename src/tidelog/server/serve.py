@@ -17,6 +17,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from tidelog.server.detached import CHUNK, NOWHERE, Detached
+from tidelog.server.memory import heap
 
 SEND_BUFFER: Final = 16 * 1024
 """Bytes of SO_SNDBUF; Linux doubles it for its own book-keeping."""
@@ -72,7 +73,21 @@ def serve(target: Any, sock: socket.socket, *, log_level: str = "warning") -> No
         if gc.get_threshold() == GC_DEFAULT:
             gc.set_threshold(*GC_THRESHOLD)
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[sock])
+            Server(config).run(sockets=[sock])
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which keeps no memory that nobody uses."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._heap = heap()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second."""
+        if self._heap is not None and counter % 2 == 0:
+            self._heap.look()
+        return await super().on_tick(counter)
 
 
 class Protocol(HttpToolsProtocol):

@@ -1,0 +1,58 @@
+"""Memory that the C library keeps for later: given back to the system when there is little to do.
+
+What a hundred runs held lies between what is still needed once they are over, and glibc gives only the end of its heap back. So a
+process would stay as large as it ever was, several times what it uses.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable
+from typing import Final
+
+CALM: Final = 0.3
+"""The share of its time for which the process works at most when memory is given back."""
+WORTH: Final = 0.05
+"""Seconds that it must have worked since the last time: else there is nothing to give."""
+REST: Final = 1000
+"""Times as long as it took it is not done again: a large heap is looked through in tens of milliseconds."""
+M_ARENA_MAX: Final = -8
+
+
+class Heap:
+    """The heap of this process. `trim` gives back what is free in it, and may take a while; `working` tells for how many
+    seconds the process has worked.
+    """
+
+    def __init__(
+        self, trim: Callable[[], None], *,
+        working: Callable[[], float] = time.process_time, clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._trim = trim
+        self._working = working
+        self._clock = clock
+        self._at, self._worked = clock(), working()
+        self._trimmed, self._not_before = self._worked, self._at
+        """For how long it had worked then, and when to look again."""
+
+    def look(self) -> None:
+        """Give back what is free, if it is time to; to be called several times a second."""
+        at, worked = self._clock(), self._working()
+        calm = worked - self._worked <= CALM * (at - self._at)
+        self._at, self._worked = at, worked
+        if calm and at >= self._not_before and worked - self._trimmed >= WORTH:
+            self._trim()
+            self._trimmed, after = self._working(), self._clock()
+            self._not_before = after + REST * (after - at)
+
+
+def heap() -> Heap | None:
+    """That of this process, in one piece from here on; None where the C library has no such thing (it is not glibc)."""
+    try:
+        libc = ctypes.CDLL(None)
+        limit, trim = libc.mallopt, libc.malloc_trim
+    except (OSError, AttributeError, TypeError):
+        return None
+    limit(M_ARENA_MAX, 1)  # a piece for each thread would be kept by each, and the interpreter runs one at a time
+    return Heap(lambda: trim(0))
