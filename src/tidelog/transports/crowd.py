@@ -213,6 +213,7 @@ class Crowd:
 
     def _end_round(self) -> None:
         self._audience = ()
+        self._stretches.clear()
         self.open = True
         if self._brought:
             wait = self._began + self._leader.patience - self._loop.time()
