@@ -63,6 +63,28 @@ def work(seconds: float) -> None:
         pass
 
 
+@pytest.mark.parametrize(("share", "gathers"), [(0.9, False), (1.2, True)])
+async def test_text_gathers_where_there_is_much_of_it(
+    share: float, gathers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not the records of a few runs that the loop works for; those who write to many at once gather in any case."""
+    monkeypatch.setattr(turns, "SAMPLE", 0.02)
+    monkeypatch.setattr(turns, "GATHER", 0.017)
+    monkeypatch.setattr(turns, "_width", lambda busy: WIDEST)
+    turn = Turn()
+    for each in (turn, turn.steady):
+        each.enter()
+    monkeypatch.setattr(turns, "SAMPLE", 60.0)  # one look is enough
+    turn._at -= 1000.0
+    turn.texts = int(share * turns.MANY * 1000.0)
+    await until(lambda: turn.width > 1.0 and turn.steady.width > 1.0)
+    assert turn.texts == 0
+    assert turn.gather == (0.017 * turn.width if gathers else 0.0)
+    assert turn.steady.gather == 0.017 * turn.steady.width
+    for each in (turn, turn.steady):
+        each.leave()
+
+
 async def test_windows_are_wider_while_the_loop_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "SAMPLE", 0.02)
     monkeypatch.setattr(turns, "GATHER", 0.017)
@@ -74,6 +96,7 @@ async def test_windows_are_wider_while_the_loop_is_busy(monkeypatch: pytest.Monk
     async def busy() -> None:
         while turn.width < MOST:  # they grow for as long as that does not help
             work(0.03)
+            turn.texts += turns.MANY
             await asyncio.sleep(0)
 
     await asyncio.wait_for(busy(), 20)
