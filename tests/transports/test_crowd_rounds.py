@@ -98,8 +98,9 @@ async def test_who_was_early_waits_for_a_window_at_most() -> None:
     await all_.gone()
 
 
-async def test_other_events_are_brought_along_too() -> None:
-    all_ = await level()
+async def test_other_events_are_brought_along_too_and_hold_nobody_back() -> None:
+    """Text is held back for those who have just been told some, other events never."""
+    all_ = await level(window=60.0)
     await begun(all_, e.Progress(task="t", done=1))
     store(all_, *text("c"), e.Progress(task="t", done=2))
     last = members(all_)[-1]

@@ -113,6 +113,8 @@ class Crowd:
         self._began = 0.0
         self._brought = 0
         """When this round began, and the bytes that were brought along since."""
+        self._hurried = False
+        """Whether something else than text was among them."""
         self._loop = asyncio.get_running_loop()
         self._room: asyncio.Future[None] | None = None
         self._again: asyncio.TimerHandle | None = None
@@ -166,6 +168,10 @@ class Crowd:
         self._stretches[before], self._data = self._data, b""
         self._begin_round()
 
+    def hurry(self) -> None:
+        """Who has had its turn in this round waits for nothing: what was brought along is more than text."""
+        self._hurried = True
+
     async def room(self) -> None:
         """Until all have been written to."""
         while not self.open:
@@ -184,7 +190,7 @@ class Crowd:
     def _begin_round(self) -> None:
         self._rest()
         self.open = False
-        self._began, self._brought = self._loop.time(), 0
+        self._began, self._brought, self._hurried = self._loop.time(), 0, False
         self._audience, self._reached = tuple(self._members), 0
         self._write_some()
 
@@ -216,7 +222,7 @@ class Crowd:
         self._stretches.clear()
         self.open = True
         if self._brought:
-            wait = self._began + self._leader.patience - self._loop.time()
+            wait = 0.0 if self._hurried else self._began + self._leader.patience - self._loop.time()
             self._again = self._loop.call_later(max(0.0, wait), self._level)
         if self._room is not None and not self._room.done():
             self._room.set_result(None)

@@ -146,6 +146,8 @@ class Leader(DirectDelivery):
         self._same, self._ripe = None, False
         self._spoke_at = self._loop.time()
         super()._gone(last.seq, self._window_behind(last.seq))
+        if not all(map(is_delta, records)):
+            self.crowd.hurry()
         return size
 
     def free(self) -> None:
