@@ -1,4 +1,8 @@
-"""Memory of a viewer that never reads: the server's own, and what the kernel holds for its socket."""
+"""Memory of a viewer that never reads: the server's own, and what the kernel holds for its socket.
+
+Of a shared run it is what one viewer more takes: that of many less that of a few, of two processes that did the same otherwise.
+What is there once, the log where it is kept in memory, is no viewer's.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +20,11 @@ from bench.sockets import kernel_bytes
 from bench.workload import Column, Figures, Plan, Sizes, Workload
 
 NAME = "stalled"
-VIEWERS = Sizes(200, 100, 5)
-OWN = Sizes(50, 20, 3)  # viewers with a run each
+VIEWERS = Sizes(200, 100, 5)  # of a shared run, or with a run each
+FEW = Sizes(20, 10, 1)
 EVENTS = Sizes(256, 256, 32)
 PAD, RATE = 4096, 128.0  # 1 MB in 2 s
+OWN_RATE = RATE / 4  # what 200 runs in one process can do
 LONGER = 4  # × as long a run
 LEAD = 0.5  # seconds until the shared run's first event
 SETTLE = 1.0  # seconds after the last event
@@ -27,22 +32,30 @@ ANSWERED = 10.0  # seconds until a response has begun
 
 
 def measure(server: Server, plan: Plan) -> Figures:
-    """KiB for each viewer of one run of 1 MB and, where runs are kept, of a run of its own."""
-    viewers, own, events = plan.of(VIEWERS), plan.of(OWN), plan.of(EVENTS)
-    with running(server, plan.cores) as on:
-        figures = _shared(on, viewers, events)
+    """KiB for each viewer of one run of 1 MB and, where runs are kept, of a longer one; then of a run of its own."""
+    events = plan.of(EVENTS)
+    figures = _shared(server, plan, events)
     if server.fan is not None and server.keeps:
-        with running(server, plan.cores) as on:
-            figures["longer"] = _shared(on, viewers, events * LONGER)["kib"]
+        figures["longer"] = _shared(server, plan, events * LONGER)["kib"]
     if server.publish is None and server.idle is not None:
         with running(server, plan.cores) as on:
-            figures |= {f"own_{name}": value for name, value in _own(on, own, events).items()}
+            figures |= {f"own_{name}": value for name, value in _own(on, plan.of(VIEWERS), events).items()}
     return figures
 
 
-def _shared(on: Running, viewers: int, events: int) -> dict[str, float]:
-    if on.server.viewers is None:
+def _shared(server: Server, plan: Plan, events: int) -> dict[str, float]:
+    if server.viewers is None:
         raise Unmeasurable("it has no way to show one run to many")
+    few, many = plan.of(FEW), plan.of(VIEWERS)
+    held = []
+    for viewers in (few, many):
+        with running(server, plan.cores) as on:
+            held.append(_grown(on, viewers, events))
+    return _per_viewer(held[0], held[1], many - few)
+
+
+def _grown(on: Running, viewers: int, events: int) -> tuple[int, int]:
+    """How much more memory there is once so many viewers have been told a run and read nothing of it."""
     _warm_up(on)
     run = Shared(viewers, events, RATE, pad=PAD, ramp=0, settle=LEAD)
     start = time.monotonic_ns() + ns(LEAD)
@@ -51,12 +64,12 @@ def _shared(on: Running, viewers: int, events: int) -> dict[str, float]:
         with _never_reading(on, request, viewers):
             time.sleep(max(0, start - time.monotonic_ns()) / 1e9 + run.window + SETTLE)
             after = _memory(on)
-    return _per_viewer(before, after, viewers)
+    return after[0] - before[0], after[1] - before[1]
 
 
 def _own(on: Running, viewers: int, events: int) -> dict[str, float]:
-    seconds = events / RATE
-    request = on.server.stream.format(seconds=seconds, rate=RATE) + f"&pad={PAD}"
+    seconds = events / OWN_RATE
+    request = on.server.stream.format(seconds=seconds, rate=OWN_RATE) + f"&pad={PAD}"
     _warm_up(on)
     before = _memory(on)
     with _never_reading(on, request, viewers):
@@ -100,7 +113,7 @@ WORKLOAD = Workload(
     "A viewer that never reads a run of 1 MB, KiB of memory",
     measure,
     (
-        Column("kib", "shared run", digits=1, spread=True, against="kib"),
+        Column("kib", "shared run, one viewer more", digits=1, spread=True, against="kib"),
         Column("process", "of it process", digits=1),
         Column("kernel", "kernel", digits=1),
         Column("longer", f"a run {LONGER} × as long", digits=1),

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Final
+from weakref import ref
 
 from tidelog import control
 from tidelog import head as heads
@@ -175,22 +176,24 @@ class Live:
 
 
 class WatchedHere:
-    """A viewer of a run that lives in this process."""
+    """A viewer of a run that lives in this process. One that is still there when the run has ended keeps nothing of it."""
 
     __slots__ = ("_live", "_position", "_viewer")
 
     def __init__(self, live: Live, viewer: object, position: int) -> None:
-        self._live = live
+        self._live = ref(live)
         self._viewer = viewer
         self._position = position
 
     def __enter__(self) -> None:
-        self._live.run.viewers.add(self._viewer, self._position)
-        self._live.count()
+        if (live := self._live()) is not None:
+            live.run.viewers.add(self._viewer, self._position)
+            live.count()
 
     def __exit__(self, *_: object) -> None:
-        self._live.run.viewers.remove(self._viewer)
-        self._live.count()
+        if (live := self._live()) is not None:
+            live.run.viewers.remove(self._viewer)
+            live.count()
 
 
 class WatchedElsewhere:

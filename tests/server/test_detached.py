@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import logging
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 import uvicorn.config
+from bench.sockets import kernel_bytes
 from fastapi import Depends, FastAPI, Request
 from opentelemetry.trace import StatusCode
 from starlette.middleware.cors import CORSMiddleware
@@ -436,6 +438,19 @@ def test_who_takes_nothing_from_the_first_needs_no_request(ends: bool) -> None:
             assert rebuild(viewer.rest()) == "".join(words) + ("" if ends else "lo")
             assert viewer.complete
         stage.empty()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux' memory")
+def test_who_takes_nothing_keeps_little_of_the_kernels_memory() -> None:
+    chat, gate = waiting(*["x" * 4096] * 500)
+    with Stage(chat) as stage, stage.server.watch("/chat") as viewer:
+        viewer.read(2)
+        stage.detached()
+        gate.open()
+        chat.script.wait_closed()
+        until(stage.buffered)
+        assert kernel_bytes(int(stage.server.url.rpartition(":")[2])) <= 40 * 1024, "it was 50 to 56 KiB"
+        assert rebuild([*viewer.frames, *viewer.rest()]) == "Hel" + "x" * 4096 * 500
 
 
 def test_a_viewer_that_takes_nothing_is_given_up() -> None:

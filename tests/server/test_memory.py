@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
+import weakref
+from typing import Any
 
 import pytest
 import uvicorn
 from tests.server.chat import Chat
+from tests.server.stage import Stage, until
 
 from tidelog.server import memory
 from tidelog.server import serve as serving
 from tidelog.server.memory import CALM, REST, WORTH, Heap
+from tidelog.testing import Gate, rebuild
 
 
 class Process:
@@ -79,14 +84,14 @@ def test_what_was_held_between_things_that_stay_is_given_back() -> None:
 
 HELD = """
 import json, os, time
-from tidelog.server.memory import heap
+from tidelog.server.memory import _malloc_trim, heap
 
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 here = heap()
-if here is None:
+if _malloc_trim() is None:
     print("null")
     raise SystemExit
 before = resident()
@@ -103,9 +108,43 @@ print(json.dumps([full, free, resident() - before]))
 """
 
 
-def test_without_such_a_library_nothing_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: object())
-    assert memory.heap() is None
+class Cycle:
+    """Held by itself alone."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.mark.parametrize("glibc", [True, False])
+@pytest.mark.parametrize("collects", [True, False])
+def test_what_only_cycles_hold_is_looked_for(glibc: bool, collects: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the C library is, and unless the application has switched the collector off."""
+    if not glibc:
+        monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: object())
+    here = memory.heap()
+    here._working = lambda: 1e9  # it has worked, and not of late
+    here._worked = 1e9
+    monkeypatch.setattr(gc, "isenabled", lambda: collects)
+    gone = weakref.ref(Cycle())
+    here.look()
+    assert (gone() is None) is collects
+
+
+def test_a_run_that_has_ended_is_held_by_none_of_its_viewers() -> None:
+    """Who is behind watches on, of the log, for as long as it takes."""
+    gate = Gate()
+    chat = Chat("Hel", gate, *["x" * 4096] * 500)
+    with Stage(chat) as stage, stage.server.watch("/chat") as viewer:
+        viewer.read(2)
+        runs: list[Any] = stage.server.call(lambda: [weakref.ref(live.run) for live in chat.tide.runner._live.values()])
+        gate.open()
+        chat.script.wait_closed()
+        until(lambda: stage.server.call(lambda: not chat.tide.runner._live))
+        assert len(runs) == 1
+        assert stage.viewers == 1
+        chat.script.plays.clear()  # it knows in which task it was opened
+        until(lambda: stage.server.call(gc.collect) and runs[0]() is None)
+        assert rebuild([*viewer.frames, *viewer.rest()]) == "Hel" + "x" * 4096 * 500
 
 
 @pytest.mark.anyio

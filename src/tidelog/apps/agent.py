@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter
 
@@ -17,7 +17,7 @@ from tidelog import Data, SourceError, Tidelog, ToolInput, ToolStarted, current_
 from tidelog.apps import prompts
 from tidelog.apps.documents import language
 from tidelog.apps.library import Library
-from tidelog.apps.model import ATTEMPTS, Model
+from tidelog.apps.model_choice import ATTEMPTS
 from tidelog.apps.model_wire import Asked
 from tidelog.apps.pace import paced
 from tidelog.apps.rag import Ask, echo, without
@@ -25,6 +25,9 @@ from tidelog.apps.tools import Tool, mail
 from tidelog.apps.tools.running import ended, worked
 from tidelog.apps.tools.script import planned, sentences
 from tidelog.apps.tools.toolbox import toolbox
+
+if TYPE_CHECKING:
+    from tidelog.apps.model import Model
 
 ROUNDS: Final = 8
 """How often a model is asked in one run; in the last round it has to answer without tools."""

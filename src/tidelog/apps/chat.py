@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 
 from tidelog import Data, Tidelog
 from tidelog.apps import prompts
 from tidelog.apps.library import Library
-from tidelog.apps.model import ATTEMPTS, Model
+from tidelog.apps.model_choice import ATTEMPTS
 from tidelog.apps.model_wire import Asked
 from tidelog.apps.rag import Ask, told
+
+if TYPE_CHECKING:
+    from tidelog.apps.model import Model
 
 
 def chat_router(tide: Tidelog, library: Library, model: Model | None) -> APIRouter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, Request
@@ -14,13 +14,15 @@ from tidelog import Tidelog, __version__
 from tidelog.apps.agent import agent_router
 from tidelog.apps.chat import chat_router
 from tidelog.apps.library import Library
-from tidelog.apps.model import ATTEMPTS, Model
-from tidelog.apps.model_choice import Choice, choose
+from tidelog.apps.model_choice import ATTEMPTS, Choice, choose
 from tidelog.apps.model_rag import cited
 from tidelog.apps.page import page_router
 from tidelog.apps.rag import rag_router
 from tidelog.apps.sign_in import sign_in_router
 from tidelog.apps.uploads import uploads_router
+
+if TYPE_CHECKING:
+    from tidelog.apps.model import Model
 
 __all__ = ["answering", "choose", "make_app", "without_secrets"]
 
@@ -41,7 +43,7 @@ def make_app(
     """
     tide = Tidelog(store, drain_timeout=drain_timeout, principal=principal)
     library = Library(docs)
-    attached = Model(model) if model is not None else None
+    attached = None if model is None else _attached(model)
     app = FastAPI(title="tidelog", version=__version__, lifespan=partial(_lifespan, library, attached))
     app.state.model = attached
     app.include_router(tide.router)
@@ -67,6 +69,12 @@ def make_app(
         }
 
     return app
+
+
+def _attached(choice: Choice) -> Model:
+    from tidelog.apps.model import Model  # here: who has none starts without the HTTP client
+
+    return Model(choice)
 
 
 def answering(app: FastAPI) -> str:

@@ -37,8 +37,6 @@ DRAIN: Final = 0.5
 CONNECTIONS: Final = 512
 MAX_LIST: Final = 1024 * 1024
 """Bytes of a list of models."""
-ATTEMPTS: Final = 2
-"""How often a model is asked that fails before it has said anything."""
 
 _NO_ANSWERS: Final = ("embed", "rerank", "whisper", "tts", "bge-", "moderation")
 """In the names of models that do not chat."""

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 from urllib.parse import unquote, urlsplit
 
-import httpx2
-
 from tidelog import TidelogError
 
 Provider = Literal["openai", "anthropic", "compatible"]
@@ -18,6 +16,8 @@ OPENAI_URL: Final = "https://api.openai.com/v1"
 ANTHROPIC_URL: Final = "https://api.anthropic.com"
 OPENAI_MODEL: Final = "gpt-6-luna"
 ANTHROPIC_MODEL: Final = "claude-sonnet-5-5"
+ATTEMPTS: Final = 2
+"""How often a model is asked that fails before it has said anything."""
 VARIABLES: Final = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")
 """What `choose` reads of the environment."""
 
@@ -89,6 +89,8 @@ def _openai(given: Mapping[str, str], name: str | None) -> Choice:
 
 def _address(url: str, variable: str) -> tuple[str, tuple[str, str] | None]:
     """The URL without its credentials, and these. The error does not show them."""
+    import httpx2  # here: who has no model starts without it
+
     try:
         parts = urlsplit(url)
         port, host = parts.port, httpx2.URL(url).host

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tidelog import Data, Progress, Sources, Tidelog
 from tidelog.apps import prompts
 from tidelog.apps.documents import language
 from tidelog.apps.library import Library
-from tidelog.apps.model import Model
 from tidelog.apps.model_wire import Asked
 from tidelog.apps.rag import SEARCHING, Ask, find
 from tidelog.apps.tools.toolbox import passages
+
+if TYPE_CHECKING:
+    from tidelog.apps.model import Model
 
 
 async def cited(tide: Tidelog, model: Model, library: Library, ask: Ask) -> AsyncIterator[Any]:

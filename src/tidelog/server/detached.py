@@ -59,12 +59,18 @@ class Detached(asyncio.Protocol):
     envelope = CHUNK
 
     def __init__(
-        self, protocol: HttpToolsProtocol, gone: Callable[[], None], *, keep_alive: bool, full: bool = False
+        self,
+        protocol: HttpToolsProtocol,
+        put: Callable[[bytes], None],
+        gone: Callable[[], None],
+        *,
+        keep_alive: bool,
+        full: bool = False,
     ) -> None:
-        """In the place of `protocol`. `gone` is called when the peer goes; `full`: its buffer is."""
+        """In the place of `protocol`. `put` writes; `gone` is called when the peer goes; `full`: its buffer is."""
         self.transport = protocol.transport
         self.open = not full
-        self.put = protocol.transport.write
+        self.put = put
         self._gone: Callable[[], None] | None = gone
         self._keep_alive = keep_alive
         self._config, self._server, self._app_state = protocol.config, protocol.server_state, protocol.app_state

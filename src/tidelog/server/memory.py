@@ -1,15 +1,17 @@
-"""Memory that the C library keeps for later: given back to the system when there is little to do.
+"""Memory that nobody uses any more: looked for, and given back to the system, when there is little to do.
 
 What a hundred runs held lies between what is still needed once they are over, and glibc gives only the end of its heap back. So a
-process would stay as large as it ever was, several times what it uses.
+process would stay as large as it ever was, several times what it uses. And what has ended is held by cycles of its own until the
+collector comes, for which a server has a good while to wait: an application's objects more than ours.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, cast
 
 CALM: Final = 0.3
 """The share of its time for which the process works at most when memory is given back."""
@@ -21,19 +23,19 @@ M_ARENA_MAX: Final = -8
 
 
 class Heap:
-    """The heap of this process. `trim` gives back what is free in it, and may take a while; `working` tells for how many
+    """The heap of this process. `give_back` gives back what is free in it, and may take a while; `working` tells for how many
     seconds the process has worked.
     """
 
     def __init__(
-        self, trim: Callable[[], None], *,
+        self, give_back: Callable[[], None], *,
         working: Callable[[], float] = time.process_time, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        self._trim = trim
+        self._give_back = give_back
         self._working = working
         self._clock = clock
         self._at, self._worked = clock(), working()
-        self._trimmed, self._not_before = self._worked, self._at
+        self._gave, self._not_before = self._worked, self._at
         """For how long it had worked then, and when to look again."""
 
     def look(self) -> None:
@@ -41,18 +43,32 @@ class Heap:
         at, worked = self._clock(), self._working()
         calm = worked - self._worked <= CALM * (at - self._at)
         self._at, self._worked = at, worked
-        if calm and at >= self._not_before and worked - self._trimmed >= WORTH:
-            self._trim()
-            self._trimmed, after = self._working(), self._clock()
+        if calm and at >= self._not_before and worked - self._gave >= WORTH:
+            self._give_back()
+            self._gave, after = self._working(), self._clock()
             self._not_before = after + REST * (after - at)
 
 
-def heap() -> Heap | None:
-    """That of this process, in one piece from here on; None where the C library has no such thing (it is not glibc)."""
+def heap() -> Heap:
+    """That of this process. Where the C library is glibc it is in one piece from here on, and what is free in it goes back to the
+    system; everywhere what only cycles hold is looked for, unless the application has switched that off.
+    """
+    trim = _malloc_trim()
+
+    def give_back() -> None:
+        if gc.isenabled():
+            gc.collect()
+        if trim is not None:
+            trim(0)
+
+    return Heap(give_back)
+
+
+def _malloc_trim() -> Callable[[int], Any] | None:
     try:
         libc = ctypes.CDLL(None)
         limit, trim = libc.mallopt, libc.malloc_trim
     except (OSError, AttributeError, TypeError):
         return None
     limit(M_ARENA_MAX, 1)  # a piece for each thread would be kept by each, and the interpreter runs one at a time
-    return Heap(lambda: trim(0))
+    return cast("Callable[[int], Any]", trim)

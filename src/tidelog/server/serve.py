@@ -18,15 +18,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from tidelog.server.detached import CHUNK, NOWHERE, Detached
 from tidelog.server.memory import heap
+from tidelog.server.outlet import outlet
 
 SEND_BUFFER: Final = 16 * 1024
 """Bytes of SO_SNDBUF; Linux doubles it for its own book-keeping."""
 UNSENT: Final = 16 * 1024
-"""Bytes of TCP_NOTSENT_LOWAT: how much may wait unsent in the kernel before the socket counts as full.
-
-Linux looks at these limits when it begins a segment, and fills the last one, which is not sent yet, without looking: with large
-writes 50 KB stay behind in a connection whose peer reads nothing, whatever the limits (with small ones it runs out of fragments).
-"""
+"""Bytes of TCP_NOTSENT_LOWAT: how much may wait unsent in the kernel before the socket counts as full; see `outlet`."""
 WRITE_BUFFER: Final = 4 * 1024
 """Bytes that may wait in the process before a delivery waits; what is waited for is one write at most, of a slice, and these."""
 BACKLOG: Final = 2048
@@ -85,7 +82,7 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second."""
-        if self._heap is not None and counter % 2 == 0:
+        if counter % 2 == 0:
             self._heap.look()
         return await super().on_tick(counter)
 
@@ -95,10 +92,13 @@ class Protocol(HttpToolsProtocol):
 
     connection: Connection | None = None
     """That of the last request."""
+    put: Callable[[bytes], None]
+    """Writes a part of a stream."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        self.put = outlet(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The peer has gone."""
@@ -142,8 +142,8 @@ class Outermost:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         cycle = getattr(send, "__self__", None)
         if isinstance(cycle, RequestResponseCycle):
-            connection = Connection(cycle)
             protocol = cycle.transport.get_protocol()
+            connection = Connection(cycle, getattr(protocol, "put", cycle.transport.write))
             if isinstance(protocol, Protocol):
                 protocol.connection = connection
             scope.setdefault("extensions", {})["tidelog"] = connection
@@ -178,11 +178,11 @@ class Connection:
     by_task = False
     envelope = CHUNK
 
-    def __init__(self, cycle: RequestResponseCycle) -> None:
+    def __init__(self, cycle: RequestResponseCycle, put: Callable[[bytes], None]) -> None:
         self._cycle = cycle
         self.open = not cycle.flow.write_paused and not cycle.disconnected
         self._transport = cycle.transport
-        self.put = cycle.transport.write
+        self.put = put
         self._passed = 0
         self._over = False
         self._broken = False
@@ -268,7 +268,7 @@ class Connection:
         cycle.message_event.set()
         cycle.transport = NOWHERE
         protocol.let_go()
-        return Detached(protocol, gone, keep_alive=cycle.keep_alive, full=cycle.flow.write_paused)
+        return Detached(protocol, self.put, gone, keep_alive=cycle.keep_alive, full=cycle.flow.write_paused)
 
     def break_off(self) -> None:
         """Let the end of the body, when it comes, be no end: what was sent before arrives, and the client sees that it is cut.

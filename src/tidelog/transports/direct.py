@@ -145,10 +145,13 @@ class DirectDelivery(Delivery):
         self._spoke_at = self._loop.time()
 
     async def _say_plain(self, records: Sequence[Record]) -> bool:
-        """What a viewer that is behind is told, in the same bytes as others."""
+        """What a viewer that is behind is told, in the same bytes as others. Who takes nothing for long gives its page back."""
         direct = self._direct
         if not direct.open and direct.clear(self._sent):
-            await self._room()  # behind the first half of a page
+            patience = REST if records and self._holder is None and not direct.by_task else None
+            if not await self._room(patience):
+                self._cursor.move(records[0].seq - 1)  # the second half of a page, most likely
+                return False
         data = self._bytes(records) if records and direct.ready(self._sent) else b""
         if not data:
             return await self._say(self._frames(records))
