@@ -23,10 +23,11 @@ from tests.parts import (
 from tidelog import asking, attempts, control
 from tidelog import events as e
 from tidelog.asking import head_of
+from tidelog.breath import BREATH, BREATH_BYTES
 from tidelog.errors import Gone, SourceError
 from tidelog.limits import Limits
 from tidelog.log import control_log
-from tidelog.run import BREATH, BREATH_BYTES, Run, current
+from tidelog.run import Run, current
 from tidelog.runner import Runner
 from tidelog.sources.iterators import AHEAD, Iterators
 from tidelog.stores.memory import MemoryStore

@@ -19,6 +19,7 @@ from typing import Any, Final
 from tidelog import events as e
 from tidelog.attempts import ATTEMPTS, Attempts
 from tidelog.blame import error_of, severity
+from tidelog.breath import BREATH, Breath
 from tidelog.clocks import PAUSED_TOO_LONG, Clocks
 from tidelog.closing import close, throw, unwrapped, without
 from tidelog.errors import InvalidEvent, TidelogError, TooLarge
@@ -42,10 +43,6 @@ log = logging.getLogger("tidelog")
 
 EMIT_BYTES: Final = 4 * 1024 * 1024
 """What `emit`, which cannot wait, may add on top before it raises."""
-BREATH_BYTES: Final = 4096
-BREATH: Final = 32
-"""Bytes, and chunks that are not text behind text, after which a source that never waits gives way to the loop."""
-
 
 current: ContextVar[Run] = ContextVar("tidelog_run")
 """The run whose source is being advanced."""
@@ -81,8 +78,7 @@ class Run:
         self._attempts = Attempts(attempts)
         self._task: asyncio.Task[None] | None = None
         self._pulling = False
-        self._breath_at = BREATH_BYTES
-        self._silent = 0  # chunks since the last breath that took the long way
+        self._breath = Breath(self.loop)
         self._cancelled = False
 
     @property
@@ -178,7 +174,7 @@ class Run:
 
         A run that is paused or ending already stays as it is. On the loop only. `asked` is the record that asked for it.
         """
-        self._silent = BREATH + 1  # look around behind the next chunk
+        self._breath.chunks = BREATH + 1  # look around behind the next chunk
         self._turn(self._gate.pause, asked)
 
     def resume(self, *, asked: int = 0) -> None:
@@ -272,7 +268,7 @@ class Run:
         """The hot loop. Who ends the run while a chunk is taken cancels the next pull."""
         if self._reason is not None:
             return
-        writer, look_at = self.writer, self._look_at()
+        writer, breath, look_at = self.writer, self._breath, self._look_at()
         self._pulling = True
         try:
             async for chunk in chunks:
@@ -289,7 +285,7 @@ class Run:
                     self.clocks.expect_close()
                     await throw(chunks, error)
                     break  # the source has swallowed it
-                if writer.bytes > look_at or self._silent > BREATH:
+                if writer.bytes > look_at or breath.chunks > BREATH:
                     if await self._look_around():
                         break
                     look_at = self._look_at()
@@ -298,14 +294,12 @@ class Run:
 
     def _look_at(self) -> int:
         """Bytes from which on it is time to look around; under lockstep that is after each chunk."""
-        return self._breath_at if self.limits.lockstep is None else -1
+        return self._breath.at if self.limits.lockstep is None else -1
 
     async def _look_around(self) -> bool:
         """Give way to the loop; hold the source while the gate is shut. True if the run ended meanwhile."""
         self._pulling = False
-        if self.writer.bytes > self._breath_at or self._silent > BREATH:
-            self._breath_at, self._silent = self.writer.bytes + BREATH_BYTES, 0
-            await asyncio.sleep(0)
+        await self._breath.take(self.writer.bytes)
         await self._gate.passed()
         self._pulling = self._reason is None
         return not self._pulling
@@ -337,7 +331,7 @@ class Run:
         event = None
         for event in translator.feed(chunk):
             self.writer.accept(event)
-        self._silent += 1
+        self._breath.chunks += 1
         self.clocks.heard = self.loop.time()
         if type(event) is e.TextDelta and type(chunk) is str and translator is self._values:
             self.writer.follows = True
