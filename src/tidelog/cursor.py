@@ -24,6 +24,9 @@ class Cursor:
         "rung", "window",
     )  # fmt: skip
 
+    timed = False
+    """Whether it hands records out by a clock, which begins anew with `move`."""
+
     def __init__(self, store: Store, log: str, position: int = 0, *, batch: int = BATCH_BYTES) -> None:
         self.log = log
         self.position = position

@@ -41,6 +41,8 @@ class Paced(Cursor):
 
     __slots__ = ("_ahead", "_alarm", "_before", "_due", "_gap_limit", "_loop", "_more", "_pace", "_reached")
 
+    timed = True
+
     def __init__(
         self, store: Store, log: str, position: int = 0, *,
         pace: float, batch: int = BATCH_BYTES, gap_limit: float = GAP_LIMIT,

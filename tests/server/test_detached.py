@@ -66,9 +66,12 @@ def test_the_request_is_over_while_its_viewer_waits(layer: Callable[[FastAPI], N
             viewer.until("text.delta")
             stage.detached()
             until(lambda: stage.noting.over == 1)
-            tasks = stage.server.call(lambda: [str(task.get_coro()) for task in asyncio.all_tasks()])
-            assert not [task for task in tasks if "run_asgi" in task or "Middleware" in task]
-            assert len([task for task in tasks if "Viewing.serve" in task]) == 1
+
+            def tasks() -> list[str]:
+                return stage.server.call(lambda: [str(task.get_coro()) for task in asyncio.all_tasks()])
+
+            until(lambda: not [task for task in tasks() if "run_asgi" in task or "Middleware" in task])
+            assert len([task for task in tasks() if "Viewing.serve" in task]) == 1
             assert stage.viewers == 1
             gate.open()
             assert rebuild([*viewer.frames, *viewer.rest()]) == "Hello"

@@ -130,6 +130,21 @@ def test_what_only_cycles_hold_is_looked_for(glibc: bool, collects: bool, monkey
     assert (gone() is None) is collects
 
 
+def test_a_collector_that_takes_long_is_not_called_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is too much to look through: every stream would stand still for as long."""
+    here, now, calls = memory.heap(), [0.0], []
+
+    def collect() -> None:
+        calls.append(None)
+        now[0] += memory.LONGEST if len(calls) == 3 else memory.LONGEST / 2
+
+    monkeypatch.setattr(gc, "collect", collect)
+    monkeypatch.setattr(memory.time, "perf_counter", lambda: now[0])
+    for _ in range(5):
+        here._give_back()
+    assert len(calls) == 3
+
+
 def test_a_run_that_has_ended_is_held_by_none_of_its_viewers() -> None:
     """Who is behind watches on, of the log, for as long as it takes."""
     gate = Gate()
@@ -143,7 +158,7 @@ def test_a_run_that_has_ended_is_held_by_none_of_its_viewers() -> None:
         assert len(runs) == 1
         assert stage.viewers == 1
         chat.script.plays.clear()  # it knows in which task it was opened
-        until(lambda: stage.server.call(gc.collect) and runs[0]() is None)
+        until(lambda: (stage.server.call(gc.collect), runs[0]() is None)[1])
         assert rebuild([*viewer.frames, *viewer.rest()]) == "Hel" + "x" * 4096 * 500
 
 

@@ -82,13 +82,14 @@ def test_everything_comes_once_and_in_order(loop: str) -> None:
     written = [bytes([number % 251]) * size for number, size in enumerate(sizes)]
 
     async def main() -> None:
-        async with connected(4096) as (transport, _, peer):
+        async with connected(4096) as (transport, protocol, peer):
+            transport.set_write_buffer_limits(high=0)
             put = outlet(transport)
             reading = asyncio.create_task(asyncio.to_thread(read, peer, sum(sizes)))
             for number, data in enumerate(written):
                 (transport.write if number % 7 == 3 else put)(data)
                 if number % 5 == 0:
-                    await asyncio.sleep(0)
+                    await protocol.free.wait()  # else the transport writes all the rest
             assert await reading == b"".join(written)
 
     run(loop, main)
@@ -145,6 +146,7 @@ def test_a_peer_that_has_gone_is_told_by_the_transport(loop: str) -> None:
     async def main() -> None:
         async with connected() as (transport, protocol, peer):
             put = outlet(transport)
+            transport.pause_reading()  # so that it learns of it by writing alone
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             peer.close()  # with a reset
             async with asyncio.timeout(PATIENCE):

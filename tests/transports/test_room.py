@@ -18,6 +18,7 @@ from tidelog.granularity import Granularity
 from tidelog.log import Lease, Record, run_log
 from tidelog.seams import BATCH_BYTES, Page, Window
 from tidelog.stores.memory import MemoryStore
+from tidelog.transports import direct
 from tidelog.transports.deliver import SLICE_BYTES, How, Pacing
 from tidelog.transports.direct import DirectDelivery
 
@@ -129,6 +130,29 @@ async def test_who_waits_for_room_holds_no_page() -> None:
     assert await served.how() == "ended"
     assert wire.words == "".join(WORDS)
     assert len(wire.writes) > len(WORDS) / 4
+
+
+@pytest.mark.parametrize("waits", [0.5, 1.3, 1.7, 3.0])
+@pytest.mark.parametrize("in_memory", [True, False])
+async def test_the_rest_of_a_page_is_given_back(waits: float, in_memory: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whoever takes nothing for longer than HOLD, wherever in the page that is: half of a half, too. Nothing is lost by it,
+    and nothing comes twice.
+    """
+    hold = 0.02
+    monkeypatch.setattr(direct, "HOLD", hold)
+    store, wire = await (opened() if in_memory else far()), Narrow()
+    served = await one(store, wire, batch=4 * SLICE_BYTES)
+    await served.say(*(e.Progress(task="t", done=number) for number in range(1500)), ENDED)
+    given_back = 0
+    while not served.task.done():
+        await asyncio.sleep(waits * hold)
+        given_back += isinstance(store, Far) and store.held == 0
+        wire.drain()
+        await turns()
+    assert await served.how() == "ended"
+    assert wire.seqs == list(range(1, 1503))
+    if isinstance(store, Far):
+        assert (given_back > 5) is (waits > 1)
 
 
 async def test_who_waits_for_room_holds_no_window_either() -> None:

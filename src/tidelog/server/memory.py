@@ -19,6 +19,8 @@ WORTH: Final = 0.05
 """Seconds that it must have worked since the last time: else there is nothing to give."""
 REST: Final = 1000
 """Times as long as it took it is not done again: a large heap is looked through in tens of milliseconds."""
+LONGEST: Final = 0.05
+"""Seconds that the collector may take. Where it has taken more there is too much to look through: then it comes by itself."""
 M_ARENA_MAX: Final = -8
 
 
@@ -54,10 +56,14 @@ def heap() -> Heap:
     system; everywhere what only cycles hold is looked for, unless the application has switched that off.
     """
     trim = _malloc_trim()
+    collects = True
 
     def give_back() -> None:
-        if gc.isenabled():
+        nonlocal collects
+        if collects and gc.isenabled():
+            began = time.perf_counter()
             gc.collect()
+            collects = time.perf_counter() - began < LONGEST
         if trim is not None:
             trim(0)
 

@@ -2,7 +2,7 @@
 
 Linux looks at the limits of a socket's buffer when it begins a segment, and goes on filling the last one, which is not sent yet,
 without looking: 50 KB stay behind for a peer that reads nothing, whatever the limits are. MSG_EOR ends the segment with the
-write (tcp_sendmsg_locked; Linux 4.7), and no transport can be told to use it.
+write, if all of it is taken (tcp_sendmsg_locked; Linux 4.7), and no transport can be told to use it.
 """
 
 from __future__ import annotations

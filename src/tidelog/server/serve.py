@@ -65,12 +65,17 @@ def serve(target: Any, sock: socket.socket, *, log_level: str = "warning") -> No
         )  # fmt: skip
         config.load()
         config.loaded_app = Outermost(config.loaded_app)
-        gc.collect()
-        gc.freeze()  # what start-up made stays: the collector need not look at it again and again
+        _freeze()
         if gc.get_threshold() == GC_DEFAULT:
             gc.set_threshold(*GC_THRESHOLD)
         with contextlib.suppress(KeyboardInterrupt):
             Server(config).run(sockets=[sock])
+
+
+def _freeze() -> None:
+    """What is there now stays: the collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 class Server(uvicorn.Server):
@@ -79,6 +84,11 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._heap = heap()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen. What the application has made meanwhile stays, too."""
+        await super().startup(sockets)
+        _freeze()
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second."""

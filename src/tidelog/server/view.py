@@ -148,7 +148,7 @@ def watch(
     span: Span = INVALID_SPAN
     live = runner.live(head.run) if head is not None else None
     if live is not None and live.limits.lockstep is not None:
-        delivery.moved = lambda seq: live.viewers.moved(delivery, seq)
+        delivery.moved = partial(live.viewers.moved, delivery)
     stay.enter(_Sendable(runner.draining, delivery.send_away))
     if head is not None:
         stay.enter(runner.watch(head, delivery, delivery.position))

@@ -378,6 +378,8 @@ class Delivery:
         """What is too much for one write. Who stands at the same place halves alike, and shares the bytes."""
         middle = len(records) // 2
         first = await self._say_plain(records[:middle])
+        if self._cursor.position < records[middle - 1].seq:
+            return first  # the rest was given back
         return await self._say_plain(records[middle:]) or first
 
     async def _out(self, data: bytes) -> None:

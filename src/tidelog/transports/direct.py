@@ -21,6 +21,8 @@ from tidelog.turn import Turn
 
 BURST: Final = 0.0005
 """Records that came within so many seconds are one burst: about a turn of a busy loop."""
+HOLD: Final = 0.5
+"""Seconds for which a viewer whose socket is full keeps what it has read, and not told yet."""
 FEW: Final = 64
 """Deltas that are held and go as one without a look at their size first."""
 
@@ -98,6 +100,7 @@ class DirectDelivery(Delivery):
                 self._cursor.let_go()
             if not await self._room(REST if self._resting else None):
                 return ()
+            self._tell()
         return await super()._next()
 
     async def _wait(self, patience: float | None) -> Sequence[Record]:
@@ -108,6 +111,7 @@ class DirectDelivery(Delivery):
             if records or not cursor.roused:
                 return records
             await self._room()
+            self._tell()
             if self._waiting and self._same is None and not cursor.alone:
                 return ()  # it could be one of a crowd
 
@@ -125,7 +129,6 @@ class DirectDelivery(Delivery):
         finally:
             self._writing = False
         self._spoke_at = self._loop.time()
-        self._tell()
         return True
 
     def _tell(self) -> None:
@@ -145,12 +148,14 @@ class DirectDelivery(Delivery):
         self._spoke_at = self._loop.time()
 
     async def _say_plain(self, records: Sequence[Record]) -> bool:
-        """What a viewer that is behind is told, in the same bytes as others. Who takes nothing for long gives its page back."""
+        """What a viewer that is behind is told, in the same bytes as others. Who takes nothing for long gives these records back:
+        then the cursor stands before them, and nothing that follows them may be said.
+        """
         direct = self._direct
         if not direct.open and direct.clear(self._sent):
-            patience = REST if records and self._holder is None and not direct.by_task else None
-            if not await self._room(patience):
-                self._cursor.move(records[0].seq - 1)  # the second half of a page, most likely
+            keeps = not records or self._holder is not None or direct.by_task or self._cursor.timed
+            if not await self._room(None if keeps else HOLD):
+                self._cursor.move(records[0].seq - 1)
                 return False
         data = self._bytes(records) if records and direct.ready(self._sent) else b""
         if not data:
