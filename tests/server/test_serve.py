@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from tidelog.server.serve import GC_DEFAULT, GC_THRESHOLD, bind, serve
+from tidelog.server.serve import GC_DEFAULT, GC_THRESHOLD, Server, bind, serve
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +36,17 @@ def test_the_collector_looks_seldom_unless_somebody_has_chosen(
     serve(app, bind("127.0.0.1", 0))
     assert seen == [after]
     assert gc.get_freeze_count() > 0
+
+
+@pytest.mark.anyio
+async def test_what_the_application_makes_as_it_starts_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The collector need not look at it again and again."""
+    made: list[list[int]] = []
+
+    async def startup(*_: object) -> None:
+        made.extend([number] for number in range(1000))
+
+    monkeypatch.setattr(uvicorn.Server, "startup", startup)
+    gc.unfreeze()
+    await Server(uvicorn.Config("nobody:app")).startup()
+    assert gc.get_freeze_count() > len(made) == 1000
