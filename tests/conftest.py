@@ -11,6 +11,7 @@ from tidelog import turn
 turn.GATHER = 0.0  # else a busy machine decides how many records a test finds; those of gathering set it
 for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "TIDELOG_MODEL"):
     os.environ.pop(name, None)  # no test asks a developer's own model
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes start, and each would compile tidelog anew
 
 SOAK = os.environ.get("SOAK") == "1"
 

@@ -131,7 +131,11 @@ async def test_a_body_that_breaks_off_is_taken_up_again(page: Page, server: Proc
             route.request.url, headers={"Accept": "application/x-ndjson"}, params={"wait": "5"}
         )
         frames = [f"data: {line}\n\n" for line in (await reply.text()).splitlines()]
-        bodies = ("".join(frames)[: sum(map(len, frames[:3])) + 9], "".join(frames) + "data: {", "".join(frames * 2))
+        bodies = (
+            "".join(frames)[: sum(map(len, frames[:3])) + 9],
+            "".join(frames[:-1]) + "data: {",
+            "".join(frames * 2),
+        )
         await route.fulfill(content_type="text/event-stream", body=bodies[len(asked) - 1])
 
     await page.route("**/events*", broken)
