@@ -26,7 +26,7 @@ from tidelog.sources.values import Values
 from tidelog.stores.memory import MemoryStore
 from tidelog.turn import Turn
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds that a test waits for what must happen."""
 
 

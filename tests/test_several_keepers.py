@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -71,16 +71,25 @@ class Process:
         return store
 
 
+@asynccontextmanager
+async def started(url: str, count: int) -> AsyncIterator[list[Process]]:
+    """So many, which are closed whatever happens: one that goes on asking would be heard in other tests."""
+    made = [Process(url) for _ in range(count)]
+    try:
+        for process in made:
+            await process.tide.ready()
+        yield made
+    finally:
+        for process in made:
+            await process.tide.aclose()
+
+
 @pytest.fixture
 async def processes(url: str) -> AsyncIterator[list[Process]]:
     global asking
-    made = [Process(url) for _ in range(MANY)]
-    for process in made:
-        await process.tide.ready()
-    asking = made[0].tide
-    yield made
-    for process in made:
-        await process.tide.aclose()
+    async with started(url, MANY) as made:
+        asking = made[0].tide
+        yield made
 
 
 def sent(processes: list[Process]) -> int:

@@ -13,7 +13,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from tidelog.testing import Server
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 class Talk:

@@ -23,7 +23,7 @@ from tidelog.errors import InvalidRequest, Unavailable
 from tidelog.log import control_log, run_log
 from tidelog.testing import Server, Viewer, serve
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 def answer(server: Server, run: str, value: Any, question: str = "q1", **headers: str) -> tuple[int, Any]:

@@ -33,7 +33,7 @@ from tidelog.seams import Parking
 from tidelog.taking import number
 from tidelog.testing import Server, serve
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 class Queue(InMemoryBroker):

@@ -10,7 +10,7 @@ from tidelog.bell import Bell
 from tidelog.log import Record
 from tidelog.seams import BATCH_BYTES, Store
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds that a test waits for what must happen."""
 OWNER = "one"
 LOG = "run/a"
