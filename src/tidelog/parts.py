@@ -14,7 +14,7 @@ CHARS_A_TOKEN = 4
 """For estimates: characters below U+2E80 that make one token; every other character counts as one."""
 
 
-_WIDE: Final = re.compile("[\u2e80-\U0010ffff]")
+_WIDE: Final = re.compile("[^\0-\u2e7f]")  # said the other way round it takes five times as long to compile
 
 
 class Chunk(NamedTuple):

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import uvicorn
 
-from tidelog.server.serve import GC_DEFAULT, GC_THRESHOLD, Server, bind, serve
+from tidelog import cli
+from tidelog.cli import serving
+from tidelog.server.collector import DEFAULT, SERVING, STARTING
+from tidelog.server.serve import Server, bind, serve
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +24,8 @@ def collector() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [(GC_DEFAULT, GC_THRESHOLD), ((5000, 5, 5), (5000, 5, 5)), ((0, 0, 0), (0, 0, 0))]
+    ("before", "after"),
+    [(DEFAULT, SERVING), (STARTING, SERVING), ((5000, 5, 5), (5000, 5, 5)), ((0, 0, 0), (0, 0, 0))],
 )
 def test_the_collector_looks_seldom_unless_somebody_has_chosen(
     before: tuple[int, int, int], after: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
@@ -36,6 +40,17 @@ def test_the_collector_looks_seldom_unless_somebody_has_chosen(
     serve(app, bind("127.0.0.1", 0))
     assert seen == [after]
     assert gc.get_freeze_count() > 0
+
+
+@pytest.mark.parametrize(("before", "after"), [(DEFAULT, STARTING), ((5000, 5, 5), (5000, 5, 5))])
+def test_it_hardly_looks_while_a_server_starts(
+    before: tuple[int, int, int], after: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[tuple[int, int, int]]()
+    monkeypatch.setattr(serving, "serve", lambda *_, **__: seen.append(gc.get_threshold()))
+    gc.set_threshold(*before)
+    cli.app(["serve"], standalone_mode=False)
+    assert seen == [after]
 
 
 @pytest.mark.anyio

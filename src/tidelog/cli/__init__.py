@@ -48,6 +48,9 @@ def serve(
     log_format: Annotated[Literal["text", "json"], typer.Option(help="How the log is written to stderr.")] = "text",
 ) -> None:
     """Serve your application, or the built-in ones. The first Ctrl-C lets live runs finish, the second does not."""
+    from tidelog.server import collector
+
+    collector.starting()  # before all that is imported now
     from tidelog.cli import serving
     from tidelog.cli.trouble import told
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import socket
 from collections.abc import Callable
 from typing import Any, Final
@@ -16,6 +15,7 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from tidelog.server import collector
 from tidelog.server.detached import CHUNK, NOWHERE, Detached
 from tidelog.server.memory import heap
 from tidelog.server.outlet import outlet
@@ -27,11 +27,6 @@ UNSENT: Final = 16 * 1024
 WRITE_BUFFER: Final = 4 * 1024
 """Bytes that may wait in the process before a delivery waits; what is waited for is one write at most, of a slice, and these."""
 BACKLOG: Final = 2048
-GC_DEFAULT: Final = (700, 10, 10)
-GC_THRESHOLD: Final = (20_000, 10, 10)
-"""How many objects more there must be before the collector looks for cycles, where nobody has said otherwise: 1,000 live runs
-make so many short-lived ones that by default it goes through all of them every few seconds, and everybody waits for 50 ms.
-"""
 JUST_COME: Final = 0.25
 """Seconds at shutdown for the first request of a connection that has just come."""
 STUCK_TIMEOUT: Final = 3
@@ -65,17 +60,9 @@ def serve(target: Any, sock: socket.socket, *, log_level: str = "warning") -> No
         )  # fmt: skip
         config.load()
         config.loaded_app = Outermost(config.loaded_app)
-        _freeze()
-        if gc.get_threshold() == GC_DEFAULT:
-            gc.set_threshold(*GC_THRESHOLD)
+        collector.serving()
         with contextlib.suppress(KeyboardInterrupt):
             Server(config).run(sockets=[sock])
-
-
-def _freeze() -> None:
-    """What is there now stays: the collector need not look at it again and again."""
-    gc.collect()
-    gc.freeze()
 
 
 class Server(uvicorn.Server):
@@ -88,7 +75,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen. What the application has made meanwhile stays, too."""
         await super().startup(sockets)
-        _freeze()
+        collector.freeze()
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second."""
