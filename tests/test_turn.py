@@ -64,21 +64,39 @@ def work(seconds: float) -> None:
         pass
 
 
+def look(turn: Turn) -> None:
+    """At the load, at once, and not again before long."""
+    assert turn._timer is not None
+    turn._timer.cancel()
+    turn._look(turn._loop)
+
+
+async def test_who_is_gone_at_once_pays_for_no_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = list[float]()
+    monkeypatch.setattr(turns, "FIRST", 0.0)
+    monkeypatch.setattr(turns, "_wanted", lambda: looks.append(0.0) or 0.0)
+    turn = Turn()
+    turn.enter()
+    turn.leave()
+    turn.enter()
+    assert not looks
+    await until(lambda: len(looks) == 1)
+    turn.leave()
+
+
 @pytest.mark.parametrize(("share", "gathers"), [(0.9, False), (1.2, True)])
 async def test_text_gathers_where_there_is_much_of_it(
     share: float, gathers: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is not the records of a few runs that the loop works for; those who write to many at once gather in any case."""
-    monkeypatch.setattr(turns, "SAMPLE", 0.02)
     monkeypatch.setattr(turns, "GATHER", 0.017)
     monkeypatch.setattr(turns, "_width", lambda busy: WIDEST)
-    turn = Turn()
+    turn, loop = Turn(), asyncio.get_running_loop()
     for each in (turn, turn.steady):
         each.enter()
-    monkeypatch.setattr(turns, "SAMPLE", 60.0)  # one look is enough
-    turn._at -= 1000.0
-    turn.texts = int(share * turns.MANY * 1000.0)
-    await until(lambda: turn.width > 1.0 and turn.steady.width > 1.0)
+        each._at = loop.time() - 1000.0
+        each.texts = int(share * turns.MANY * 1000.0)
+        look(each)
     assert turn.texts == 0
     assert turn.gather == (0.017 * turn.width if gathers else 0.0)
     assert turn.steady.gather == 0.017 * turn.steady.width
@@ -123,17 +141,15 @@ async def test_a_loop_that_is_full_and_keeps_its_times_needs_nothing(monkeypatch
 
 
 async def test_ticks_that_come_late_are_told_from_those_that_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "SAMPLE", 60.0)  # nobody looks but we
-    turn, loop, calls = Turn(), asyncio.get_running_loop(), list[int]()
+    monkeypatch.setattr(turns, "FIRST", 60.0)  # nobody looks but we
+    turn, calls = Turn(), list[int]()
     turn.enter()
     turn.later(0.001, lambda: calls.append(1))
     work(0.03)
     await until(lambda: bool(calls))
     assert turn._made == 1
     assert turn._late >= 0.03 - 0.001 - turns.TICK - 0.001
-    assert turn._timer is not None
-    turn._timer.cancel()
-    turn._look(loop)
+    look(turn)
     assert turn._made == 0
     assert turn._late == 0.0
     turn.leave()
@@ -169,11 +185,8 @@ def test_the_share_is_that_of_who_waits_for_the_core_too() -> None:
 async def test_a_loop_that_stood_for_minutes_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     turn, loop = Turn(), asyncio.get_running_loop()
     turn.enter()
-    assert turn._timer is not None
-    turn._timer.cancel()
     turn._at, turn._busy = loop.time() - 1000.0, 1.0
-    spent = turn._spent
-    monkeypatch.setattr(turns, "_wanted", lambda: spent + 1000.0)
-    turn._look(loop)
+    monkeypatch.setattr(turns, "_wanted", lambda: turn._spent + 1000.0)
+    look(turn)
     assert turn.width == MOST * WIDEST
     turn.leave()

@@ -19,6 +19,8 @@ TICK: Final = 0.003
 """Seconds between ticks: what is due between two is done at the later one."""
 SAMPLE: Final = 0.2
 """Seconds between two looks at the load."""
+FIRST: Final = 0.05
+"""Seconds until the first one: on a calm server it is no part of a start, nor of a short answer."""
 CALM: Final = 0.1
 BUSY: Final = 0.3
 """The share of its time for which the loop works: up to CALM windows are as they are asked for, from BUSY on they are WIDEST."""
@@ -106,9 +108,7 @@ class Turn:
         self._in += 1
         if self._timer is None:
             loop = self._loop = asyncio.get_running_loop()
-            self._at, self._spent = loop.time(), _wanted()
-            self._made, self._late = 0, 0.0
-            self._timer = loop.call_later(SAMPLE, self._look, loop)
+            self._timer = loop.call_later(FIRST, self._look_first, loop)
 
     def leave(self) -> None:
         """One that has entered needs it no more."""
@@ -117,6 +117,11 @@ class Turn:
             self._timer.cancel()
             self._timer = None
             self._busy, self._growth, self.width, self.gather = 0.0, 1.0, 1.0, 0.0
+
+    def _look_first(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._at, self._spent = loop.time(), _wanted()
+        self._made, self._late, self.texts = 0, 0.0, 0
+        self._timer = loop.call_later(SAMPLE, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         at, spent = loop.time(), _wanted()
