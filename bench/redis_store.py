@@ -9,9 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
-import json
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -31,9 +28,7 @@ FULL, QUICK = Load(300, RATE, ramp=2.0, window=10.0), Load(300, RATE, ramp=1.0, 
 ROUNDS = 3
 PROCESSES, VIEWERS = 3, 10
 FAN_SECONDS, QUICK_FAN_SECONDS = 10.0, 4.0
-PACKAGES = {"redis": "6.3.1", "resumable-stream": "2.2.13"}
-LONGEST_INSTALL = 300.0  # seconds
-_NODE = build.BUILD / "node"
+RESUMED = "GET /resumed?seconds={seconds}&rate={rate}"
 
 
 class Cost(NamedTuple):
@@ -62,36 +57,12 @@ def report(quick: bool) -> None:
     """Print both tables."""
     machine.allow_many_sockets()
     build.binary("client")
-    rows = [roster.choose([name])[0] for name in ("raw", "tidelog-memory", "tidelog-redis")]
-    on_one_redis = [row for row in rows if row.beside]
-    rows.append(roster.REDIS_CLUSTER)
-    try:
-        peer, resumed = _resumable_stream()
-        rows += peer, resumed
-        on_one_redis.append(peer)
-    except (OSError, subprocess.SubprocessError) as error:
-        print(f"  resumable-stream could not be installed: {error}")
-    _print_costs(rows, FULL if quick is False else QUICK, rounds=1 if quick else ROUNDS)
-    _print_fans(on_one_redis, QUICK_FAN_SECONDS if quick else FAN_SECONDS)
-
-
-def _resumable_stream() -> tuple[Server, Server]:
-    """Viewers that watch what their own request makes, which Redis has no part in, and viewers that came back."""
-    wanted = json.dumps({"name": "tidelog-bench-peers-of-redis", "private": True, "dependencies": PACKAGES})
-    stamp = _NODE / "package.json"
-    if not (stamp.exists() and stamp.read_text() == wanted):
-        print("bench: installing resumable-stream in bench/.build/node", file=sys.stderr)
-        shutil.rmtree(_NODE, ignore_errors=True)
-        _NODE.mkdir(parents=True)
-        command = ("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock", "--no-save")
-        names = [f"{name}@{version}" for name, version in PACKAGES.items()]
-        subprocess.run([*command, *names], cwd=_NODE, check=True, capture_output=True, timeout=LONGEST_INSTALL)
-        stamp.write_text(wanted)
-    node = ("node", "bench/servers/resumable_stream.mjs", str(_NODE), "{port}", "{beside}")
-    beside = roster.choose(["tidelog-redis"])[0].beside
-    own = Server("resumable-stream", "npm resumable-stream, Node", node, beside=beside, viewers="GET /runs/{run}")
-    resumed = "GET /resumed?seconds={seconds}&rate={rate}"
-    return own, replace(own, name="resumed", title="the same, viewers that resumed", stream=resumed)
+    raw, memory, ours, peer = map(roster.named, ("raw", "tidelog-memory", "tidelog-redis", "resumable-stream"))
+    # Viewers watch what their own request makes, which Redis has no part in; these came back.
+    resumed = replace(peer, name="resumed", title="the same, viewers that resumed", stream=RESUMED)
+    rows = (raw, memory, ours, roster.REDIS_CLUSTER, peer, resumed)
+    _print_costs(rows, QUICK if quick else FULL, rounds=1 if quick else ROUNDS)
+    _print_fans((ours, replace(peer, viewers="GET /runs/{run}")), QUICK_FAN_SECONDS if quick else FAN_SECONDS)
 
 
 # 300 runs

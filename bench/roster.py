@@ -120,6 +120,13 @@ SERVERS = (
     _peer("fastapi", "FastAPI SSE", "fastapi_sse"),
     Server("aiohttp", "aiohttp", ("{python}", "-m", "bench.servers.aiohttp_stream", "{port}")),
     Server("node", "Node's http", ("node", "bench/servers/node_http.mjs", "{port}")),
+    Server(  # what has ended it does not keep, and it has no run without a viewer
+        "resumable-stream",
+        "npm resumable-stream, Redis",
+        ("node", "bench/servers/resumable_stream.mjs", "{node}", "{port}", "{beside}"),
+        viewers=None,
+        beside=_REDIS_SERVER,
+    ),
     _passing_on(
         "nchan",
         "nginx with nchan",

@@ -14,18 +14,24 @@ const MS = 1e6;
 
 const now = () => Number(process.hrtime.bigint()); // CLOCK_MONOTONIC, which every process on this machine shares
 
-function frame(run, number, due) {
-  const text = `${number}:${Math.round(due)};`;
+function frame(run, number, due, pad) {
+  const text = `${number}:${Math.round(due)};${pad}`;
   return `id: ${run}.1.${number}\ndata: {"seq":${number},"type":"text.delta","part":"p1","text":"${text}"}\n\n`;
 }
 
-async function* tokens(run, { seconds, rate }) {
+async function* tokens(run, { seconds, rate, pad }) {
+  const padding = "x".repeat(Number(pad ?? 0));
   const start = now(), step = 1e9 / Number(rate), count = Math.round(Number(seconds) * Number(rate));
   for (let number = 0; number < count; number++) {
     const due = start + number * step;
     await new Promise((done) => setTimeout(done, Math.max(0, (due - now()) / MS)));
-    yield frame(run, number, due);
+    yield frame(run, number, due, padding);
   }
+}
+
+async function* oneToken(run) {
+  yield frame(run, 0, now(), "");
+  await new Promise(() => {}); // until the viewer has gone
 }
 
 const clients = [0, 1].map(() => createClient({ url: `redis://127.0.0.1:${redisPort}/0` }));
@@ -36,9 +42,10 @@ async function answer(request, response) {
   const url = new URL(request.url, "http://127.0.0.1");
   const [, kind, resumed] = url.pathname.split("/");
   const run = kind === "runs" ? resumed : randomBytes(13).toString("hex");
-  const make = () => ReadableStream.from(tokens(run, Object.fromEntries(url.searchParams)));
+  const text = kind === "idle" ? oneToken(run) : tokens(run, Object.fromEntries(url.searchParams));
+  const make = () => ReadableStream.from(text);
   let stream = kind === "runs" ? undefined : await context.createNewResumableStream(run, make);
-  if (kind !== "stream") stream = await context.resumeExistingStream(run); // as after a reload of the page
+  if (kind === "runs" || kind === "resumed") stream = await context.resumeExistingStream(run); // as after a reload of the page
   if (!stream) return response.writeHead(404).end();
   response.writeHead(200, { ...HEADERS, "run-id": run });
   for await (const chunk of stream) response.write(chunk);
