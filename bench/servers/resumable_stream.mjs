@@ -14,23 +14,22 @@ const MS = 1e6;
 
 const now = () => Number(process.hrtime.bigint()); // CLOCK_MONOTONIC, which every process on this machine shares
 
-function frame(run, number, due, pad) {
-  const text = `${number}:${Math.round(due)};${pad}`;
+function frame(run, number, due) {
+  const text = `${number}:${Math.round(due)};`;
   return `id: ${run}.1.${number}\ndata: {"seq":${number},"type":"text.delta","part":"p1","text":"${text}"}\n\n`;
 }
 
-async function* tokens(run, { seconds, rate, pad }) {
-  const padding = "x".repeat(Number(pad ?? 0));
+async function* tokens(run, { seconds, rate }) {
   const start = now(), step = 1e9 / Number(rate), count = Math.round(Number(seconds) * Number(rate));
   for (let number = 0; number < count; number++) {
     const due = start + number * step;
     await new Promise((done) => setTimeout(done, Math.max(0, (due - now()) / MS)));
-    yield frame(run, number, due, padding);
+    yield frame(run, number, due);
   }
 }
 
 async function* oneToken(run) {
-  yield frame(run, 0, now(), "");
+  yield frame(run, 0, now());
   await new Promise(() => {}); // until the viewer has gone
 }
 

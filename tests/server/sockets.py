@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode
 
+from tests.parts import PATIENCE
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tidelog.testing import Server
-
-PATIENCE = 30.0
 
 
 class Talk:

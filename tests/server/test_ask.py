@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from starlette.requests import Request
-from tests.parts import legal_events, records_of
+from tests.parts import PATIENCE, legal_events, records_of
 from tests.server.asking import App
 from tests.server.chat import who
 from tests.server.sockets import talk
@@ -22,8 +22,6 @@ from tidelog import events as e
 from tidelog.errors import InvalidRequest, Unavailable
 from tidelog.log import control_log, run_log
 from tidelog.testing import Server, Viewer, serve
-
-PATIENCE = 30.0
 
 
 def answer(server: Server, run: str, value: Any, question: str = "q1", **headers: str) -> tuple[int, Any]:

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pydantic import BaseModel
 from taskiq import InMemoryBroker
 from taskiq.message import BrokerMessage
-from tests.parts import legal_events, records_of
+from tests.parts import PATIENCE, legal_events, records_of
 from tests.server.chat import who
 
 from tidelog import Tidelog, cancel_after, control, current_run, patience
@@ -32,8 +32,6 @@ from tidelog.reentry import controls
 from tidelog.seams import Parking
 from tidelog.taking import number
 from tidelog.testing import Server, serve
-
-PATIENCE = 30.0
 
 
 class Queue(InMemoryBroker):
