@@ -75,6 +75,23 @@ async def test_dropped_anywhere_on_the_page(page: Page, server: Process) -> None
     await expect(page.locator("#list li")).to_have_count(0)
 
 
+async def test_dropped_before_the_page_knows_its_documents(page: Page, server: Process) -> None:
+    """They wait: on a slow line the list comes after the files."""
+    go = asyncio.Event()
+
+    async def held(route: Route) -> None:
+        await go.wait()
+        await route.continue_()
+
+    await page.route("**/documents", held)
+    await page.goto(server.url)
+    await page.evaluate(DROP, ["early.md", "# Early"])
+    go.set()
+    await expect(page.locator("#list .name")).to_have_text(["early.md"])
+    await page.get_by_role("button", name="Delete early.md").click()
+    await expect(page.locator("#list li")).to_have_count(0)
+
+
 async def test_progress_is_followed_over_a_reload(page: Page, server: Process) -> None:
     """The run of the upload tells it: file by file, also to the page that comes back."""
     go = asyncio.Event()

@@ -14,7 +14,8 @@ export class Documents {
   #watch = null;
   #told = () => ""; // what the status line says, in the language of the day
   #unread = [];
-  #order = Promise.resolve(); // one upload after the other
+  #begin;
+  #order = new Promise((begin) => (this.#begin = begin)); // one upload after the other, once it is known what may be uploaded
 
   /** `changed()` when there are other documents than before. */
   constructor({ say, changed }) {
@@ -31,7 +32,7 @@ export class Documents {
   async start() {
     await this.#list();
     const run = recall("sessionStorage", READING);
-    if (run && this.#found) this.#order = this.#follow(run);
+    this.#begin(run && this.#found ? this.#follow(run) : null);
   }
 
   speak(say) {
@@ -41,7 +42,7 @@ export class Documents {
 
   /** Upload these files, when the uploads before them are through. */
   add(files) {
-    if (files.length && this.#found) this.#order = this.#order.then(() => this.#send(files));
+    if (files.length) this.#order = this.#order.then(() => this.#found && this.#send(files));
   }
 
   async #send(files) {
